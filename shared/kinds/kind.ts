@@ -1,0 +1,177 @@
+import type * as z from "zod";
+
+/**
+ * What a subsystem must say to be managed: one kind is one section of a node's file and one file in this folder.
+ *
+ * A kind is pure. It reads the machine through a {@link Probe}, which cannot write, and answers with {@link Step}s,
+ * which are data: the same code therefore serves `apply`, `plan`, previews of a branch, audits and tests, on the hub as
+ * well as on the node. Only `agent/host/` carries steps out.
+ *
+ * ```text
+ *   section ──schema──▶ want ─┐
+ *   machine ──observe─▶ facts ├─▶ plan ──▶ steps ──▶ (engine applies) ──▶ observe ──▶ plan ──▶ [] = converged
+ *   inventory ────────▶ owned ┘
+ * ```
+ */
+export interface Kind<Schema extends z.ZodType = z.ZodType, Facts = unknown> {
+  /** The section's name in the repository, such as `packages`. */
+  readonly name: string;
+  /** One line for the reference: what this section is for. */
+  readonly summary: string;
+  /** The only truth about the section's input: types, validation, editors' completion and the reference come from it. */
+  readonly schema: Schema;
+  /** Reads what {@link Kind.plan} needs, in as few reads and processes as possible. Never changes anything. */
+  observe(want: z.output<Schema>, probe: Probe, owned: Owned): Promise<Facts>;
+  /** What to do to get from `facts` to `want`, in order; `[]` means converged. Pure. */
+  plan(want: z.output<Schema>, facts: Facts, owned: Owned): readonly Step[];
+  /** What in the machine tells early that something may have drifted. The engine sweeps besides, so it may be partial. */
+  watch?(want: z.output<Schema>): Watch;
+}
+
+/** Keeps a kind's type parameters inferred while it is written, and forgotten where kinds are listed. */
+export function defineKind<Schema extends z.ZodType, Facts>(kind: Kind<Schema, Facts>): Kind<Schema, Facts> {
+  return kind;
+}
+
+/** Names one thing on a node: the kind's name, a slash, its key: `packages/nginx`, `files//etc/motd`. */
+export type ResourceId = `${string}/${string}`;
+
+/**
+ * What the agent itself has made in this section and not yet taken away again, by key. Whatever stands here and no
+ * longer in the section is what gets pruned; what the agent found already there never is. The value is what the step
+ * that first made it gave as {@link StepCommon.claim}, for the kind to put back.
+ */
+export type Owned = ReadonlyMap<string, Json>;
+
+export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
+
+/** How much a step disturbs: `disruptive` and `reboot` need a lease, `network` runs under a confirmed commit. */
+export type Impact = "none" | "service" | "network" | "disruptive" | "reboot";
+
+export interface StepCommon {
+  /** What this step is part of. Steps of one resource run in order; after a failure the rest of them is skipped. */
+  readonly resource: ResourceId;
+  /** Why it is needed, for people: "is 1.22, should be 1.24", "mode is 0644, should be 0600". */
+  readonly why: string;
+  readonly impact: Impact;
+  /** Resources that must not have failed in this run, else this step is blocked. */
+  readonly needs?: readonly ResourceId[];
+  /** Units to restart or reload once, after everything else, if this step did change something. Survives a crash. */
+  readonly then?: readonly Trigger[];
+  /** Takes something managed away (prune, uninstall, delete): counts for the removal guard, and runs in reverse order of kinds. */
+  readonly removes?: true;
+  /** Recorded in the inventory before the step runs, if nothing is recorded for the resource yet: "the agent made this". */
+  readonly claim?: Json;
+  /** Strikes the resource off the inventory once the step has succeeded. */
+  readonly release?: true;
+  /** Neither the content nor a diff of it may be shown, reported or logged. */
+  readonly sensitive?: true;
+}
+
+export interface Trigger {
+  readonly unit: string;
+  /** `reload` falls back to a restart where the unit cannot reload. A unit that is not running is left alone. */
+  readonly action: "restart" | "reload";
+}
+
+export type Step = StepCommon &
+  (
+    | {
+        /** Runs one program, without a shell. Fails on an exit code other than 0. */
+        readonly do: "run";
+        readonly argv: readonly [string, ...string[]];
+        readonly timeoutMs: number;
+        readonly input?: string;
+      }
+    | {
+        /** Replaces a regular file's content, mode and owner at once (temporary file, fsync, rename); makes missing parent directories. The earlier content, mode and owner are kept in the backup store at the first time. */
+        readonly do: "write";
+        readonly path: string;
+        readonly content: Uint8Array;
+        readonly mode: number;
+        readonly owner: string;
+        readonly group: string;
+        /** Follows where `content` came from, for people: `files/motd`. */
+        readonly source?: string;
+      }
+    | {
+        /** Changes mode and owner of what is there, and nothing else. */
+        readonly do: "attributes";
+        readonly path: string;
+        readonly mode: number;
+        readonly owner: string;
+        readonly group: string;
+      }
+    | { readonly do: "directory"; readonly path: string; readonly mode: number; readonly owner: string; readonly group: string }
+    | { readonly do: "link"; readonly path: string; readonly target: string }
+    | {
+        /** Removes a file, a link or an empty directory; what it was is kept in the backup store. */
+        readonly do: "remove";
+        readonly path: string;
+      }
+    | {
+        /** Puts back what stood at `path` before the agent first touched it, from the backup store; removes it if there was nothing. */
+        readonly do: "restore";
+        readonly path: string;
+      }
+    | {
+        /** Writes a value into a file of the kernel's (/proc/sys, /sys), in place. */
+        readonly do: "set";
+        readonly path: string;
+        readonly value: string;
+      }
+    | {
+        /** One package's part of the transaction: the engine hands all of them to apt at once, after `apt-get -s` has been checked. */
+        readonly do: "package";
+        readonly action: "install" | "remove" | "purge" | "hold" | "unhold";
+        readonly name: string;
+        /** Exactly this version; without it, apt's candidate. */
+        readonly version?: string;
+      }
+    | {
+        /** Starts, stops, enables … units with systemctl; runs of the same action over neighbouring steps become one call. */
+        readonly do: "unit";
+        readonly action: "start" | "stop" | "enable" | "disable" | "mask" | "unmask" | "daemon-reload";
+        readonly unit: string;
+      }
+  );
+
+/** What a kind can ask of a machine. Reads only; the twin in tests answers from a recording. */
+export interface Probe {
+  /** What is at the path itself (a link is not followed), or null. */
+  stat(path: string): Promise<Stat | null>;
+  /** The bytes of a regular file (links are followed), or null when there is none. Fails over `sizeMaxBytes` (default 16 MiB). */
+  read(path: string, sizeMaxBytes?: number): Promise<Uint8Array | null>;
+  /** As {@link Probe.read}, as UTF-8 text. */
+  readText(path: string): Promise<string | null>;
+  /** A text file parsed, remembered until the file's identity, size or time changes. `parse` must be a constant function. */
+  parsed<T>(path: string, parse: (text: string) => T): Promise<T | null>;
+  readLink(path: string): Promise<string | null>;
+  /** Names in a directory, sorted, or null when there is none. */
+  list(path: string): Promise<readonly string[] | null>;
+  /** Runs a program that only reads. An exit code is an answer, not a failure; a missing program answers 127. */
+  run(argv: readonly [string, ...string[]], options?: { readonly timeoutMs?: number; readonly input?: string }): Promise<Output>;
+}
+
+export interface Stat {
+  readonly type: "file" | "directory" | "link" | "other";
+  /** Permission bits with setuid, setgid and sticky: 0o0000 to 0o7777. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly sizeBytes: number;
+}
+
+export interface Output {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Where drift of a section would show at once. */
+export interface Watch {
+  /** Files and directories whose change, creation or removal is of interest. */
+  readonly paths?: readonly string[];
+  /** systemd units whose state is of interest. */
+  readonly units?: readonly string[];
+}
