@@ -134,6 +134,11 @@ export type Step = StepCommon &
         readonly action: "start" | "stop" | "enable" | "disable" | "mask" | "unmask" | "daemon-reload";
         readonly unit: string;
       }
+    | {
+        /** What is wanted cannot be had on this machine: the resource fails with this message, which says what to do. */
+        readonly do: "fail";
+        readonly message: string;
+      }
   );
 
 /** What a kind can ask of a machine. Reads only; the twin in tests answers from a recording. */

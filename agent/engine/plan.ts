@@ -1,0 +1,79 @@
+import type { Kind, Probe, ResourceId, Step } from "../../shared/kinds/kind.ts";
+import type { Problem } from "../../shared/protocol/report.ts";
+import type { Inventory } from "./inventory.ts";
+
+/** What a node shall be: made by `agent/desired/` out of one verified commit. */
+export interface Desired {
+  readonly commit: string;
+  /** Kind → its section, validated, contents filled in. A kind that is missing wants nothing. */
+  readonly sections: ReadonlyMap<string, unknown>;
+  /** Digest of what the repository says about one resource: a breaker starts anew when it changes. */
+  digestOf(resource: ResourceId): string;
+  /** How many things the sections declare. */
+  readonly resources: number;
+  readonly removalsMax: number;
+  readonly repairsMax: number;
+}
+
+export interface KindPlan {
+  readonly kind: Kind;
+  readonly steps: readonly Step[];
+}
+
+export interface WholePlan {
+  readonly plans: readonly KindPlan[];
+  readonly problems: readonly Problem[];
+  /** Kinds that could not be looked at: they are neither converged nor touched. */
+  readonly blind: readonly string[];
+}
+
+/** Looks at everything and says what to do. Reads only. One kind that cannot look does not keep the others from it. */
+export async function planAll(kinds: readonly Kind[], desired: Desired, probe: Probe, inventory: Inventory): Promise<WholePlan> {
+  const looked = await Promise.all(kinds.map((kind) => planKind(kind, desired, probe, inventory)));
+  return {
+    plans: looked.flatMap((look) => (look.plan === null ? [] : [look.plan])),
+    problems: looked.flatMap((look) => look.problems),
+    blind: looked.flatMap((look) => (look.blind === undefined ? [] : [look.blind])),
+  };
+}
+
+export async function planKind(
+  kind: Kind,
+  desired: Desired,
+  probe: Probe,
+  inventory: Inventory,
+): Promise<{ plan: KindPlan | null; problems: readonly Problem[]; blind?: string }> {
+  const owned = inventory.ownedOf(kind.name);
+  const section = desired.sections.get(kind.name);
+  if (section === undefined && owned.size === 0) return { plan: null, problems: [] };
+  // A section that is gone while something of it is owned is an empty one: all of it is to be pruned.
+  const want = section ?? emptySection(kind);
+  try {
+    const facts = await kind.observe(want, probe, owned);
+    return { plan: { kind, steps: kind.plan(want, facts, owned) }, problems: [] };
+  } catch (error) {
+    const message = `could not look at ${kind.name}: ${error instanceof Error ? error.message : String(error)}. Nothing of it was changed; it is tried again by itself.`;
+    return { plan: null, problems: [{ code: "observe", message, resource: kind.name }], blind: kind.name };
+  }
+}
+
+function emptySection(kind: Kind): unknown {
+  return kind.schema.parse({});
+}
+
+/**
+ * The order in which a run goes: first what is taken away, in reverse order of kinds (a unit is stopped before its file
+ * goes, before its package goes), then what is made, in order. Packages stay one transaction, in their own place.
+ */
+export function removalsFirst(plans: readonly KindPlan[]): readonly Step[] {
+  return plans.toReversed().flatMap((plan) => plan.steps.filter(isEarlyRemoval));
+}
+
+export function isEarlyRemoval(step: Step): boolean {
+  return step.removes === true && step.do !== "package";
+}
+
+/** How many managed things a plan would take away, however many steps that needs. */
+export function countRemovals(plans: readonly KindPlan[]): readonly ResourceId[] {
+  return [...new Set(plans.flatMap((plan) => plan.steps.filter((step) => step.removes === true).map((step) => step.resource)))];
+}
