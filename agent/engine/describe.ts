@@ -81,8 +81,8 @@ export function unifiedDiff(path: string, before: Uint8Array | null, after: Uint
   if (old === now) return undefined;
   const patch = createTwoFilesPatch(before === null ? "/dev/null" : path, path, old, now, "", source ?? "", { context: 3, maxEditLength: DIFF_EDITS_MAX });
   if (patch === undefined) return `${path}: more than ${DIFF_EDITS_MAX} lines differ\n`;
-  // The first line is a rule of equal signs that patch(1) does not need, and people neither.
-  return patch.replace(/^=+\n/, "");
+  // A name and a rule of equal signs come first, which patch(1) does not need, and people neither.
+  return patch.replace(/^(Index: .*\n)?=+\n/, "");
 }
 
 function asText(bytes: Uint8Array): string | null {

@@ -78,7 +78,8 @@ export async function verifyHistory(question: HistoryQuestion): Promise<Verdict>
   return { ok: true, commits: verified, signers };
 }
 
-async function checkDescent(git: Git, from: string | null, to: string): Promise<Verdict | null> {
+/** Whether `to` is `from` or builds on it: null when it does, else the refusal. */
+export async function checkDescent(git: Git, from: string | null, to: string): Promise<Exclude<Verdict, { ok: true }> | null> {
   if (from === null || from === to) return null;
   const known = await git(["cat-file", "-e", `${from}^{commit}`]);
   if (known.code !== 0) {

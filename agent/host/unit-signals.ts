@@ -1,0 +1,102 @@
+import dbus from "@homebridge/dbus-native";
+import type { MessageBus } from "@homebridge/dbus-native";
+import type { Clock } from "../../shared/clock.ts";
+
+/** The bus is restarted by few things, an upgrade of dbus among them; systemd is asked again a little later. */
+const RETRY_MS = 10_000;
+const MANAGER = { destination: "org.freedesktop.systemd1", path: "/org/freedesktop/systemd1", interface: "org.freedesktop.systemd1.Manager" };
+
+/** The library's types leave out what a message is made of (D-Bus specification, message protocol). */
+interface Message {
+  readonly type: number;
+  readonly path?: string;
+  readonly interface?: string;
+  readonly member?: string;
+}
+
+const SIGNAL = 4;
+
+/**
+ * Says when systemd's view of some units has changed: started, stopped, failed, enabled, disabled. It does not say what:
+ * the engine looks by itself. Without a bus there are no events, and the sweep finds the drift later.
+ */
+export class UnitSignals {
+  readonly #clock: Clock;
+  readonly #onChange: (what: string) => void;
+  #bus: MessageBus | null = null;
+  #units: ReadonlySet<string> = new Set();
+  #paths = new Map<string, string>();
+  #stopped = false;
+
+  constructor(clock: Clock, onChange: (what: string) => void) {
+    this.#clock = clock;
+    this.#onChange = onChange;
+  }
+
+  /** Watches exactly these units from now on. */
+  watch(units: Iterable<string>): void {
+    const wanted = new Set(units);
+    if (wanted.size === this.#units.size && [...wanted].every((unit) => this.#units.has(unit)) && this.#bus !== null) return;
+    this.#units = wanted;
+    this.#paths = new Map([...wanted].map((unit) => [unitPath(unit), unit]));
+    this.#disconnect();
+    if (wanted.size > 0) this.#connect();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#disconnect();
+  }
+
+  #connect(): void {
+    if (this.#stopped) return;
+    const bus = dbus.systemBus();
+    this.#bus = bus;
+    const lost = () => {
+      if (this.#bus !== bus) return;
+      this.#bus = null;
+      bus.connection.stream.destroy();
+      this.#clock.after(RETRY_MS, () => {
+        if (this.#bus !== null || this.#stopped) return;
+        this.#connect();
+        // What happened meanwhile was not heard.
+        this.#onChange("systemd's bus");
+      });
+    };
+    bus.connection.on("error", lost);
+    bus.connection.on("end", lost);
+    bus.connection.on("message", (message: Message) => this.#receive(message));
+    bus.connection.stream.unref();
+    const call = (message: object) => bus.invoke(message, (error) => (error === undefined || error === null ? undefined : lost()));
+    // systemd sends signals only while somebody has subscribed (org.freedesktop.systemd1(5)).
+    call({ ...MANAGER, member: "Subscribe" });
+    for (const path of this.#paths.keys()) call(matchCall(`type='signal',sender='org.freedesktop.systemd1',interface='org.freedesktop.DBus.Properties',path='${path}'`));
+    call(matchCall(`type='signal',sender='org.freedesktop.systemd1',interface='${MANAGER.interface}',member='UnitFilesChanged'`));
+  }
+
+  #receive(message: Message): void {
+    if (message.type !== SIGNAL) return;
+    if (message.member === "UnitFilesChanged") this.#onChange("unit files");
+    const unit = this.#paths.get(message.path ?? "");
+    if (unit !== undefined) this.#onChange(unit);
+  }
+
+  #disconnect(): void {
+    const bus = this.#bus;
+    this.#bus = null;
+    bus?.connection.stream.destroy();
+  }
+}
+
+function matchCall(rule: string): object {
+  return { destination: "org.freedesktop.DBus", path: "/org/freedesktop/DBus", interface: "org.freedesktop.DBus", member: "AddMatch", signature: "s", body: [rule] };
+}
+
+/** A unit's object path: every byte but letters and digits becomes `_` and two hex digits; so does a digit at the start (sd_bus_path_encode(3)). */
+export function unitPath(unit: string): string {
+  const escaped = [...Buffer.from(unit)].map((byte, at) => {
+    const character = String.fromCharCode(byte);
+    return /[A-Za-z]/.test(character) || (at > 0 && /\d/.test(character)) ? character : `_${byte.toString(16).padStart(2, "0")}`;
+  });
+  return `/org/freedesktop/systemd1/unit/${escaped.join("")}`;
+}

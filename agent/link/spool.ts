@@ -1,0 +1,131 @@
+import { randomUUID } from "node:crypto";
+import { mkdir, readFile, readdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import * as z from "zod";
+import type { MessageOf } from "../../shared/protocol/topics.ts";
+import { writeDurably } from "../host/durable.ts";
+
+export type AgentEvent = MessageOf<"event">["event"];
+export type EventMessage = MessageOf<"event">;
+
+/** A week of one report every ten minutes. */
+export const SPOOL_EVENTS_MAX = 1_000;
+/** A small part of the smallest disk that a node may have. */
+export const SPOOL_SIZE_MAX_BYTES = 32 * 1024 * 1024;
+
+const Header = z.object({ stream: z.uuid(), next: z.number().int().positive() });
+
+/**
+ * Events that the hub has not acknowledged yet, one file each, in order. They are on disk before anything is sent, and
+ * leave it when the hub says that they are in its database: so each arrives once, whichever side crashes when.
+ *
+ * Full, it drops the oldest, and says so: the second oldest is replaced by a note of how many were dropped.
+ */
+export class Spool {
+  readonly #directory: string;
+  readonly stream: string;
+  #next: number;
+  /** Sequence number → size, in order. */
+  readonly #waiting: Map<number, number>;
+  #sizeBytes: number;
+
+  private constructor(directory: string, stream: string, next: number, waiting: Map<number, number>) {
+    this.#directory = directory;
+    this.stream = stream;
+    this.#next = next;
+    this.#waiting = waiting;
+    this.#sizeBytes = [...waiting.values()].reduce((sum, size) => sum + size, 0);
+  }
+
+  static async open(directory: string): Promise<Spool> {
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    const header = Header.safeParse(await readJson(join(directory, "stream.json")));
+    const waiting = new Map<number, number>();
+    const names = (await readdir(directory)).filter((name) => /^\d{12}\.json$/.test(name)).toSorted();
+    for (const name of names) waiting.set(Number(name.slice(0, 12)), (await readFile(join(directory, name))).length);
+    const last = [...waiting.keys()].at(-1) ?? 0;
+    // Without its header, what is left belongs to a stream that nobody can name any more: a new one starts behind it.
+    const spool = header.success
+      ? new Spool(directory, header.data.stream, Math.max(header.data.next, last + 1), waiting)
+      : new Spool(directory, randomUUID(), last + 1, waiting);
+    await spool.#writeHeader();
+    return spool;
+  }
+
+  get size(): number {
+    return this.#waiting.size;
+  }
+
+  /** Resolves when the event would survive a power cut. */
+  async add(event: AgentEvent): Promise<void> {
+    const seq = this.#next;
+    await this.#write(seq, event);
+    this.#next = seq + 1;
+    // The header must never be behind the files by more than they can tell; an empty spool has only the header.
+    await this.#writeHeader();
+    await this.#shrink();
+  }
+
+  /** The oldest events after `seq`, at most `count`, ready to be sent. */
+  async after(seq: number, count: number): Promise<readonly EventMessage[]> {
+    const messages: EventMessage[] = [];
+    for (const waiting of this.#waiting.keys()) {
+      if (waiting <= seq) continue;
+      if (messages.length >= count) break;
+      const event = await readJson(this.#path(waiting));
+      // A file that cannot be read will not become readable: it is let go.
+      if (event === null) await this.#remove(waiting);
+      else messages.push({ v: 1, stream: this.stream as EventMessage["stream"], seq: waiting, event: event as AgentEvent });
+    }
+    return messages;
+  }
+
+  async acknowledge(stream: string, seq: number): Promise<void> {
+    if (stream !== this.stream) return;
+    for (const waiting of [...this.#waiting.keys()]) if (waiting <= seq) await this.#remove(waiting);
+  }
+
+  async #shrink(): Promise<void> {
+    while (this.#waiting.size > SPOOL_EVENTS_MAX || this.#sizeBytes > SPOOL_SIZE_MAX_BYTES) {
+      const [oldest, second] = this.#waiting.keys();
+      if (oldest === undefined || second === undefined) return;
+      const count = (await this.#dropped(oldest)) + (await this.#dropped(second));
+      await this.#remove(oldest);
+      await this.#write(second, { kind: "dropped", count });
+    }
+  }
+
+  async #dropped(seq: number): Promise<number> {
+    const event = (await readJson(this.#path(seq))) as AgentEvent | null;
+    return event?.kind === "dropped" ? event.count : 1;
+  }
+
+  async #write(seq: number, event: AgentEvent): Promise<void> {
+    const text = JSON.stringify(event);
+    await writeDurably(this.#path(seq), text, { mode: 0o600 });
+    this.#sizeBytes += Buffer.byteLength(text) - (this.#waiting.get(seq) ?? 0);
+    this.#waiting.set(seq, Buffer.byteLength(text));
+  }
+
+  async #remove(seq: number): Promise<void> {
+    await rm(this.#path(seq), { force: true });
+    this.#sizeBytes -= this.#waiting.get(seq) ?? 0;
+    this.#waiting.delete(seq);
+  }
+
+  #writeHeader(): Promise<void> {
+    return writeDurably(join(this.#directory, "stream.json"), JSON.stringify({ stream: this.stream, next: this.#next }), { mode: 0o600 });
+  }
+
+  #path(seq: number): string {
+    return join(this.#directory, `${String(seq).padStart(12, "0")}.json`);
+  }
+}
+
+async function readJson(path: string): Promise<unknown> {
+  try {
+    return JSON.parse(await readFile(path, "utf8"));
+  } catch {
+    return null;
+  }
+}

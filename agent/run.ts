@@ -1,0 +1,245 @@
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { readFile } from "node:fs/promises";
+import type { Kind } from "../shared/kinds/kind.ts";
+import type { OrderMessage } from "../shared/protocol/messages.ts";
+import { serveControl } from "./control.ts";
+import type { Reply, Request } from "./control.ts";
+import { Chooser, MarkFile } from "./desired/choose.ts";
+import { Repository } from "./desired/repository.ts";
+import { Engine } from "./engine/engine.ts";
+import { Inventory } from "./engine/inventory.ts";
+import { inventoryFile } from "./host/inventory-file.ts";
+import { PathEvents } from "./host/path-events.ts";
+import { Processes } from "./host/process.ts";
+import { RealHost } from "./host/real.ts";
+import { UnitSignals } from "./host/unit-signals.ts";
+import { Journal } from "./journal.ts";
+import { renew, renewalDue } from "./link/enrol.ts";
+import { Link } from "./link/link.ts";
+import { Spool } from "./link/spool.ts";
+import type { AgentEvent } from "./link/spool.ts";
+import { Loop } from "./loop.ts";
+import { controlPath } from "./settings.ts";
+import type { Places, Settings } from "./settings.ts";
+import { systemClock } from "./system-clock.ts";
+
+export const AGENT_VERSION = "0.1.0";
+
+const FACTS_EVERY_MS = 6 * 3_600_000;
+const RENEWAL_LOOK_EVERY_MS = 3_600_000;
+
+/** Everything that plans and converges on this machine, without anything that talks to others. */
+export interface Machine {
+  readonly processes: Processes;
+  readonly host: RealHost;
+  readonly inventory: Inventory;
+  readonly repository: Repository;
+  readonly chooser: Chooser;
+  readonly engine: Engine;
+}
+
+export async function openMachine(settings: Settings, places: Places, kinds: readonly Kind[]): Promise<Machine> {
+  const processes = new Processes();
+  const host = new RealHost(processes, join(places.stateDir, "backup"));
+  const inventory = await Inventory.open(inventoryFile(places.stateDir));
+  const repository = new Repository(processes.runBytes, places, settings);
+  const chooser = new Chooser({ repository, settings, marks: new MarkFile(places.stateDir), kinds });
+  const engine = new Engine({ kinds, host, inventory, clock: systemClock });
+  return { processes, host, inventory, repository, chooser, engine };
+}
+
+/**
+ * Only one process may change this machine. An abstract socket (unix(7)) is the lock: the kernel lets go of it when the
+ * process ends, however it ends. Answers false when another holds it.
+ */
+export function takeLock(places: Places): Promise<boolean> {
+  return new Promise((resolve) => {
+    const lock = createServer();
+    lock.once("error", () => resolve(false));
+    lock.listen(`\0evenkeel-agent${places.stateDir}`, () => {
+      lock.unref();
+      resolve(true);
+    });
+  });
+}
+
+/** The resident agent. Resolves when it has been told to stop and has stopped. */
+export async function runAgent(settings: Settings, places: Places, kinds: readonly Kind[]): Promise<void> {
+  if (!(await takeLock(places))) throw new Error("another evenkeel-agent runs on this machine");
+  const machine = await openMachine(settings, places, kinds);
+  await machine.repository.prepare();
+  const spool = await Spool.open(join(places.stateDir, "spool"));
+  const journal = new Journal(join(places.stateDir, "log.jsonl"));
+  const log = (message: string) => console.log(message);
+  const tell = async (event: AgentEvent) => {
+    await spool.add(event);
+    link?.flush();
+  };
+
+  const loop: Loop = new Loop({
+    settings,
+    repository: machine.repository,
+    chooser: machine.chooser,
+    engine: machine.engine,
+    inventory: machine.inventory,
+    kinds,
+    clock: systemClock,
+    random: Math.random,
+    onBug: (error) => {
+      // A state that nobody thought of: start anew from what is on disk (systemd does, after a pause).
+      console.error(error);
+      process.exit(70);
+    },
+    events: {
+      async report(report) {
+        log(`${report.outcome} at ${report.commit.slice(0, 8)} (${report.cause}): ${report.changes.length} change${report.changes.length === 1 ? "" : "s"} in ${report.tookMs.toFixed(0)} ms`);
+        for (const change of report.changes) if (change.result !== "done") log(`${change.resource}: ${change.result}: ${change.error ?? change.why}`);
+        await journal.add(report);
+        await tell({ kind: "converged", report });
+      },
+      async refused(commit, message) {
+        log(`refused commit ${commit.slice(0, 8)}: ${message}`);
+        await tell({ kind: "refused", commit, message: message.slice(0, 4_000), at: new Date().toISOString() });
+      },
+      status: (status) => link?.publish("converge", { v: 1, ...status }),
+      desired(desired, all) {
+        const watches = all.flatMap((kind) => (desired.sections.has(kind.name) && kind.watch !== undefined ? [kind.watch(desired.sections.get(kind.name))] : []));
+        pathEvents.watch(watches.flatMap((watch) => watch.paths ?? []));
+        unitSignals.watch(watches.flatMap((watch) => watch.units ?? []));
+      },
+      log,
+    },
+  });
+  const pathEvents = new PathEvents((path) => loop.drifted(path));
+  const unitSignals = new UnitSignals(systemClock, (unit) => loop.drifted(unit));
+  const link = settings.broker === null ? null : makeLink(settings, places, spool, loop, tell, log);
+  const control = await serveControl(controlPath(places), (request, reply) => answer(request, reply, loop, settings, link));
+
+  const stopping = new Promise<void>((resolve) => {
+    for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, resolve);
+  });
+  // Timers do not keep the process alive; the control socket does.
+  if (link !== null) await greet(link, spool, machine);
+  link?.start();
+  const housekeeping = repeat(RENEWAL_LOOK_EVERY_MS, () => renewWhenDue(settings, places, link, log));
+  const facts = repeat(FACTS_EVERY_MS, () => tellFacts(machine.processes, link));
+  await loop.start();
+
+  await stopping;
+  log("stopping: the step at hand is finished first");
+  housekeeping.cancel();
+  facts.cancel();
+  pathEvents.stop();
+  unitSignals.stop();
+  await loop.stop();
+  await link?.stop();
+  control.close();
+}
+
+function makeLink(settings: Settings, places: Places, spool: Spool, loop: Loop, tell: (event: AgentEvent) => Promise<void>, log: (message: string) => void): Link {
+  let told = "";
+  return new Link({
+    places,
+    settings,
+    spool,
+    clock: systemClock,
+    random: Math.random,
+    events: {
+      connected() {
+        told = "";
+        log("connected to the hub");
+        loop.linked(true);
+        // Hints that were sent meanwhile are lost: look.
+        loop.look();
+      },
+      disconnected(reason) {
+        loop.linked(false);
+        if (told === reason) return;
+        told = reason;
+        log(`no connection to the hub: ${reason}; reports wait on disk, the node keeps itself in shape, and it is tried again by itself`);
+      },
+      order: (order) => void obey(order, loop, tell, log),
+    },
+  });
+}
+
+/** Hints and questions. None of them can make this node apply anything but its repository. */
+async function obey(order: OrderMessage, loop: Loop, tell: (event: AgentEvent) => Promise<void>, log: (message: string) => void): Promise<void> {
+  switch (order.kind) {
+    case "look":
+      loop.look();
+      return;
+    case "mark":
+      loop.hubMark(order.commit);
+      return;
+    case "plan": {
+      const plan = await loop.plan(order.branch);
+      await tell("error" in plan ? { kind: "plan-failed", id: order.id, message: plan.error.slice(0, 4_000) } : { kind: "planned", id: order.id, report: plan });
+      return;
+    }
+    case "refused":
+      log(`the hub refuses this node: ${order.message}`);
+      return;
+    case "ack":
+      return;
+  }
+}
+
+async function answer(request: Request, reply: (reply: Reply) => void, loop: Loop, settings: Settings, link: Link | null): Promise<void> {
+  if (request.do === "status") {
+    reply({ is: "status", status: { node: settings.node, cluster: settings.cluster, version: AGENT_VERSION, hub: settings.hub, linked: link?.connected ?? false, ...loop.status } as Extract<Reply, { is: "status" }>["status"] });
+    return;
+  }
+  if (request.do === "plan") {
+    const plan = await loop.plan(request.branch);
+    reply("error" in plan ? { is: "error", message: plan.error } : { is: "plan", report: plan });
+    return;
+  }
+  const report = await loop.apply({
+    onProgress: (action) => reply({ is: "progress", action }),
+    ...(request.removalsAllowed === undefined ? {} : { removalsAllowed: request.removalsAllowed }),
+    ...(request.retry === undefined ? {} : { retry: request.retry }),
+  });
+  reply("error" in report ? { is: "error", message: report.error } : { is: "apply", report });
+}
+
+async function greet(link: Link, spool: Spool, machine: Machine): Promise<void> {
+  const [bootId, machineId, last] = await Promise.all([readFile("/proc/sys/kernel/random/boot_id", "utf8"), readFile("/etc/machine-id", "utf8"), machine.chooser.last()]);
+  link.publish("state", {
+    v: 1,
+    online: true,
+    bootId: bootId.trim() as never,
+    machineId: machineId.trim(),
+    agentVersion: AGENT_VERSION,
+    startedAt: new Date().toISOString(),
+    stream: spool.stream,
+    mark: last?.ok ? (last.mark.commit as never) : null,
+  });
+}
+
+async function renewWhenDue(settings: Settings, places: Places, link: Link | null, log: (message: string) => void): Promise<void> {
+  if (settings.hub === null || !(await renewalDue(places, Date.now()).catch(() => false))) return;
+  const renewed = await renew(settings, places);
+  log(renewed.ok ? "the node's certificate was renewed" : `the node's certificate could not be renewed: ${renewed.message}; it is tried again in an hour`);
+  if (renewed.ok) link?.reconnect();
+}
+
+/** In a process of its own: see facts.ts. */
+async function tellFacts(processes: Processes, link: Link | null): Promise<void> {
+  if (link === null) return;
+  const program = process.argv[1];
+  if (program === undefined) return;
+  const output = await processes.run([process.execPath, program, "facts"]);
+  if (output.code !== 0) return;
+  link.publish("facts", { v: 1, facts: JSON.parse(output.stdout) as Record<string, string> });
+}
+
+function repeat(everyMs: number, work: () => Promise<void>): { cancel(): void } {
+  const safely = () => void work().catch((error: unknown) => console.error(error));
+  safely();
+  const timer = setInterval(safely, everyMs);
+  timer.unref();
+  return { cancel: () => clearInterval(timer) };
+}
+
