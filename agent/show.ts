@@ -3,13 +3,15 @@ import type { Change, ConvergeReport, PlanReport, Problem } from "../shared/prot
 /** Reports for a terminal. */
 
 export interface Paint {
-  bold(text: string): string;
-  dim(text: string): string;
-  red(text: string): string;
-  green(text: string): string;
-  yellow(text: string): string;
-  cyan(text: string): string;
+  readonly bold: Colour;
+  readonly dim: Colour;
+  readonly red: Colour;
+  readonly green: Colour;
+  readonly yellow: Colour;
+  readonly cyan: Colour;
 }
+
+type Colour = (text: string) => string;
 
 /** Colours only where somebody looks, and never against their will (https://no-color.org). */
 export function paintFor(stream: { readonly isTTY?: boolean }, env: Readonly<Record<string, string | undefined>>): Paint {
@@ -53,7 +55,7 @@ export function colourDiffLine(line: string, paint: Paint): string {
   return line;
 }
 
-function indent(text: string, colour: (text: string) => string): readonly string[] {
+function indent(text: string, colour: Colour): readonly string[] {
   return text.trimEnd().split("\n").map((line) => `    ${colour(line)}`);
 }
 

@@ -5,7 +5,7 @@ import type { Host } from "../host/host.ts";
 import { forgetOldRepairs, resetBreakers } from "./breaker.ts";
 import { changeOf, diffOf } from "./describe.ts";
 import type { Inventory } from "./inventory.ts";
-import { countRemovals, isEarlyRemoval, planAll, planKind, removalsFirst } from "./plan.ts";
+import { countRemovals, isEarlyRemoval, planAll, planKind, presentPackages, removalsFirst } from "./plan.ts";
 import type { Desired, WholePlan } from "./plan.ts";
 import { fitReport } from "./report.ts";
 import { Run } from "./run.ts";
@@ -99,7 +99,7 @@ export class Engine {
       host: this.#host,
       inventory: this.#inventory,
       desired,
-      declaredPackages: new Set(Object.keys((desired.sections.get("packages") ?? {}) as object)),
+      declaredPackages: presentPackages(desired),
       isDrift: this.#inventory.held === desired.commit,
       nowMs,
       signal,

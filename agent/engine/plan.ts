@@ -1,4 +1,6 @@
+import type * as z from "zod";
 import type { Kind, Probe, ResourceId, Step } from "../../shared/kinds/kind.ts";
+import type { packages } from "../../shared/kinds/packages.ts";
 import type { Problem } from "../../shared/protocol/report.ts";
 import type { Inventory } from "./inventory.ts";
 
@@ -71,6 +73,12 @@ export function removalsFirst(plans: readonly KindPlan[]): readonly Step[] {
 
 export function isEarlyRemoval(step: Step): boolean {
   return step.removes === true && step.do !== "package";
+}
+
+/** Packages that must not go, whatever a transaction would like. */
+export function presentPackages(desired: Desired): ReadonlySet<string> {
+  const section = (desired.sections.get("packages") ?? {}) as z.output<typeof packages.schema>;
+  return new Set(Object.keys(section).filter((name) => section[name]?.state === "present"));
 }
 
 /** How many managed things a plan would take away, however many steps that needs. */

@@ -1,4 +1,4 @@
-import { findPackage } from "../../shared/kinds/dpkg-status.ts";
+import { findPackage, isUnfinished } from "../../shared/kinds/dpkg-status.ts";
 import type { DpkgPackage, DpkgStatus } from "../../shared/kinds/dpkg-status.ts";
 import type { Output } from "../../shared/kinds/kind.ts";
 
@@ -176,7 +176,7 @@ export function parseQuery(text: string): DpkgStatus {
       provides: [],
     };
     packages.set(name, [...(packages.get(name) ?? []), found]);
-    if (!["installed", "config-files", "not-installed"].includes(state) || flag !== "ok") unfinished.push(found);
+    if (isUnfinished(found)) unfinished.push(found);
   }
   return { architecture: packages.get("dpkg")?.[0]?.architecture ?? "", packages, unfinished };
 }

@@ -45,7 +45,7 @@ export async function enrol(options: EnrolOptions, places: Places): Promise<Enro
   const answer = await call(EnrolAnswer, options.hub, "/api/v1/enrol", { ca: ca.pem }, {
     node: node.data,
     token: options.token,
-    publicKey: publicKey.export({ type: "spki", format: "pem" }).toString(),
+    publicKey: publicKey.export({ type: "spki", format: "pem" }),
     proof: sign("sha256", Buffer.from(`evenkeel-enrol:${node.data}:${options.token}`), privateKey).toString("base64"),
     machineId,
   });
@@ -80,7 +80,7 @@ export async function renewalDue(places: Places, nowMs: number): Promise<boolean
 export async function renew(settings: Settings, places: Places): Promise<{ ok: true } | { ok: false; message: string }> {
   if (settings.hub === null) return { ok: true };
   const [key, cert, ca] = await Promise.all([keyPath, certificatePath, authorityPath].map((path) => readFile(path(places), "utf8")));
-  const publicKey = createPublicKey(createPrivateKey(key ?? "")).export({ type: "spki", format: "pem" }).toString();
+  const publicKey = createPublicKey(createPrivateKey(key ?? "")).export({ type: "spki", format: "pem" });
   const answer = await call(RenewAnswer, settings.hub, "/api/v1/renew", { key: key ?? "", cert: cert ?? "", ca: ca ?? "" }, { publicKey });
   if (!answer.ok) return answer;
   await writeDurably(certificatePath(places), answer.value.certificate, { mode: 0o644 });

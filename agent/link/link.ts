@@ -196,7 +196,7 @@ export class Link {
     });
   }
 
-  #send<T extends WrittenBy<"node">>(what: T, message: object): void {
+  #send(what: WrittenBy<"node">, message: object): void {
     if (!this.connected) return;
     this.#client?.publish(this.#topic(what), JSON.stringify(message), { qos: 1, retain: topics[what].retain });
   }

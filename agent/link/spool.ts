@@ -75,14 +75,14 @@ export class Spool {
       const event = await readJson(this.#path(waiting));
       // A file that cannot be read will not become readable: it is let go.
       if (event === null) await this.#remove(waiting);
-      else messages.push({ v: 1, stream: this.stream as EventMessage["stream"], seq: waiting, event: event as AgentEvent });
+      else messages.push({ v: 1, stream: this.stream, seq: waiting, event: event as AgentEvent });
     }
     return messages;
   }
 
   async acknowledge(stream: string, seq: number): Promise<void> {
     if (stream !== this.stream) return;
-    for (const waiting of [...this.#waiting.keys()]) if (waiting <= seq) await this.#remove(waiting);
+    for (const waiting of this.#waiting.keys()) if (waiting <= seq) await this.#remove(waiting);
   }
 
   async #shrink(): Promise<void> {

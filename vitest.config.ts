@@ -1,0 +1,40 @@
+import { defineConfig } from "vitest/config";
+
+/**
+ * Three groups, one after the other: what runs in memory and on loopback; what checks the project itself; and what needs
+ * real nodes, one file at a time, because the machine that CI gives has two cores.
+ */
+export default defineConfig({
+  test: {
+    reporters: ["default", "./test/closing-line.ts"],
+    // Three times what is seen on a quiet machine: CI shares its cores.
+    testTimeout: 60_000,
+    hookTimeout: 240_000,
+    projects: [
+      {
+        test: {
+          name: "unit",
+          include: ["{agent,hub,shared,image}/**/*.test.ts", "test/fixtures/**/*.test.ts"],
+          pool: "forks",
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        test: { name: "checks", include: ["test/checks/**/*.test.ts"], testTimeout: 120_000, sequence: { groupOrder: 2 } },
+      },
+      {
+        test: {
+          name: "real",
+          include: ["test/{lab,e2e}/**/*.test.ts"],
+          fileParallelism: false,
+          pool: "forks",
+          testTimeout: 180_000,
+          hookTimeout: 300_000,
+          sequence: { groupOrder: 3 },
+        },
+      },
+    ],
+  },
+});
