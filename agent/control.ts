@@ -21,7 +21,12 @@ export type Request = z.output<typeof Request>;
 export const Reply = z.discriminatedUnion("is", [
   z.object({ is: z.literal("progress"), action: z.string() }),
   z.object({ is: z.literal("plan"), report: PlanReport }),
-  z.object({ is: z.literal("apply"), report: ConvergeReport }),
+  z.object({
+    is: z.literal("apply"),
+    report: ConvergeReport,
+    /** Why what was converged to is not the newest that there is: a refused candidate, a repository out of reach. */
+    notes: z.array(z.string()),
+  }),
   z.object({ is: z.literal("status"), status: z.json() }),
   z.object({ is: z.literal("error"), message: z.string() }),
 ]);

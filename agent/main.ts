@@ -97,8 +97,10 @@ program
     const reply = await ask({ do: "apply", ...wishes });
     if (reply?.is === "error") fail(reply.message, options.json);
     const report = reply?.is === "apply" ? reply.report : await applyHere(settings, wishes, options.json);
+    const notes = reply?.is === "apply" ? reply.notes : [];
     console.log(options.json ? JSON.stringify(report, null, 2) : showConverge(report, paint));
-    process.exit(report.outcome === "converged" ? 0 : 1);
+    for (const note of notes) console.error(`${paint.yellow("!")} ${note}`);
+    process.exit(report.outcome === "converged" && notes.length === 0 ? 0 : 1);
   });
 
 /** Without a resident agent, this process is the one that may change the machine. */

@@ -20,6 +20,7 @@ import { Link } from "./link/link.ts";
 import { Spool } from "./link/spool.ts";
 import type { AgentEvent } from "./link/spool.ts";
 import { Loop } from "./loop.ts";
+import type { Status } from "./loop.ts";
 import { controlPath } from "./settings.ts";
 import type { Places, Settings } from "./settings.ts";
 import { systemClock } from "./system-clock.ts";
@@ -201,7 +202,15 @@ async function answer(request: Request, reply: (reply: Reply) => void, loop: Loo
     ...(request.removalsAllowed === undefined ? {} : { removalsAllowed: request.removalsAllowed }),
     ...(request.retry === undefined ? {} : { retry: request.retry }),
   });
-  reply("error" in report ? { is: "error", message: report.error } : { is: "apply", report });
+  if ("error" in report) reply({ is: "error", message: report.error });
+  else reply({ is: "apply", report, notes: notesOf(loop.status) });
+}
+
+function notesOf({ refused, problems, commit }: Status): string[] {
+  return [
+    ...(refused === null ? [] : [`refused ${refused.commit.slice(0, 8)}, and kept ${commit?.slice(0, 8) ?? "nothing"}: ${refused.message}`]),
+    ...problems.filter((problem) => problem.code === "fetch").map((problem) => problem.message),
+  ];
 }
 
 async function greet(link: Link, spool: Spool, machine: Machine): Promise<void> {

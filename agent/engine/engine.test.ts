@@ -198,6 +198,25 @@ describe("the engine", () => {
     });
   });
 
+  test("what is to be absent is removed also when a package brings it along in the same run", async () => {
+    const absent: Kind = {
+      name: "absent",
+      summary: "files that must not be",
+      schema: z.record(z.string(), z.literal(true)),
+      observe: async (_want, probe) => probe.stat("/etc/web/default"),
+      plan: (_want, facts) => (facts === null ? [] : [{ resource: "absent//etc/web/default", why: "should not exist", impact: "none", removes: true, do: "remove", path: "/etc/web/default" }]),
+    };
+    const install = node.host.packages.bind(node.host);
+    node.host.packages = async (steps) => {
+      node.host.files.set("/etc/web/default", { content: "it works", mode: 0o644 });
+      return install(steps);
+    };
+    const engine = new Engine({ kinds: [wares, absent], host: node.host, inventory: await Inventory.open(node.store), clock: node.clock });
+    const report = await engine.converge(desired({ wares: { web: "present" }, absent: { "/etc/web/default": true } }), { cause: "push" });
+    expect(report.outcome).toBe("converged");
+    expect(node.host.files.has("/etc/web/default")).toBe(false);
+  });
+
   describe("the removal guard", () => {
     const many = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, at) => [`/f${at}`, { text: "x" }]));
 

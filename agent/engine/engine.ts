@@ -5,7 +5,7 @@ import type { Host } from "../host/host.ts";
 import { forgetOldRepairs, resetBreakers } from "./breaker.ts";
 import { changeOf, diffOf } from "./describe.ts";
 import type { Inventory } from "./inventory.ts";
-import { countRemovals, isEarlyRemoval, planAll, planKind, presentPackages, removalsFirst } from "./plan.ts";
+import { countRemovals, planAll, planKind, presentPackages, removalsFirst, splitRemovals } from "./plan.ts";
 import type { Desired, WholePlan } from "./plan.ts";
 import { fitReport } from "./report.ts";
 import { Run } from "./run.ts";
@@ -46,7 +46,7 @@ export class Engine {
     const plannedAt = new Date(this.#clock.nowMs()).toISOString();
     const whole = await planAll(this.#kinds, desired, this.#host.probe, this.#inventory);
     const changes: Change[] = [];
-    for (const step of [...removalsFirst(whole.plans), ...whole.plans.flatMap((plan) => plan.steps.filter((step) => !isEarlyRemoval(step)))]) {
+    for (const step of [...removalsFirst(whole.plans), ...whole.plans.flatMap((plan) => splitRemovals(plan.steps).rest)]) {
       changes.push(changeOf(step, step.do === "fail" ? "failed" : "planned", step.do === "fail" ? step.message : undefined, await diffOf(step, this.#host.probe)));
     }
     for (const trigger of this.#inventory.pending) changes.push(pendingChange(trigger));
@@ -123,7 +123,7 @@ export class Engine {
       if (signal.aborted) return;
       const known = before.plans.find((plan) => plan.kind === kind);
       const plan = run.changedAnything ? (await planKind(kind, desired, this.#host.probe, this.#inventory)).plan : known;
-      const steps = (plan?.steps ?? []).filter((step) => !isEarlyRemoval(step));
+      const steps = splitRemovals(plan?.steps ?? []).rest;
       if (steps.length > 0) await run.apply(steps);
     }
     if (!signal.aborted) await run.trigger();

@@ -68,11 +68,17 @@ function emptySection(kind: Kind): unknown {
  * goes, before its package goes), then what is made, in order. Packages stay one transaction, in their own place.
  */
 export function removalsFirst(plans: readonly KindPlan[]): readonly Step[] {
-  return plans.toReversed().flatMap((plan) => plan.steps.filter(isEarlyRemoval));
+  return plans.toReversed().flatMap((plan) => splitRemovals(plan.steps).early);
 }
 
-export function isEarlyRemoval(step: Step): boolean {
-  return step.removes === true && step.do !== "package";
+/**
+ * What is pruned goes early. What the repository wants to be absent does not: a package that is installed in this run may
+ * bring it along.
+ */
+export function splitRemovals(steps: readonly Step[]): { readonly early: readonly Step[]; readonly rest: readonly Step[] } {
+  const pruned = new Set(steps.filter((step) => step.release === true).map((step) => step.resource));
+  const isEarly = (step: Step) => step.removes === true && step.do !== "package" && pruned.has(step.resource);
+  return { early: steps.filter(isEarly), rest: steps.filter((step) => !isEarly(step)) };
 }
 
 /** Packages that must not go, whatever a transaction would like. */

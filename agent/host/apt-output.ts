@@ -172,6 +172,7 @@ export function parseQuery(text: string): DpkgStatus {
       selection: selection ?? "",
       flag: flag ?? "",
       state,
+      configured: state === "installed",
       essential: essential === "yes" || isProtected === "yes",
       provides: [],
     };

@@ -17,16 +17,16 @@ export class Content {
   readonly from: ContentSource;
   readonly #bytes: Uint8Array | null;
 
-  constructor(from: ContentSource, bytes: Uint8Array | null = "text" in from ? new TextEncoder().encode(from.text) : null) {
+  constructor(from: ContentSource, bytes?: Uint8Array) {
     this.from = from;
-    this.#bytes = bytes;
+    this.#bytes = bytes ?? ("text" in from ? new TextEncoder().encode(from.text) : null);
   }
 
   get filled(): boolean {
     return this.#bytes !== null;
   }
 
-  /** @throws when the content was never filled in, which is a bug in the caller: see `render.ts`. */
+  /** @throws when the content was never filled in, which is a bug in the caller: see `contents.ts`. */
   get bytes(): Uint8Array {
     if (this.#bytes === null) throw new Error(`content of ${describeSource(this.from)} was used before it was rendered`);
     return this.#bytes;

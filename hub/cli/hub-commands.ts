@@ -1,0 +1,112 @@
+import { Command } from "commander";
+import type { Clock } from "../../shared/clock.ts";
+import type { ClusterSummary, NodeAddAnswer, NodeSummary, StoredConverge } from "../../shared/protocol/api.ts";
+import type { PlanReport } from "../../shared/protocol/report.ts";
+import { systemClock } from "../system-clock.ts";
+import { HubClient, planTimeoutMs, type Reply } from "./client.ts";
+import { connecting, findConnection, type ConnectionFlags } from "./connection.ts";
+import { paintFor, showConverge, showNodes, showPlan, showStatus } from "./show.ts";
+import { processTerminal, type Terminal } from "./terminal.ts";
+
+/** The commands that ask the hub. Exit code 0: done; 1: the hub refused, or could not be reached. */
+
+const logLinesDefault = 20;
+const logLinesMax = 500;
+
+export function hubCommands(terminal: Terminal = processTerminal(), clock: Pick<Clock, "nowMs"> = systemClock): Command[] {
+  const paint = paintFor(terminal.color);
+
+  /** Runs one question, and prints its answer for people or as JSON. */
+  const ask = async <T>(flags: ConnectionFlags, question: (client: HubClient) => Promise<Reply<T>>, show: (value: T) => string): Promise<void> => {
+    const found = findConnection(flags, terminal);
+    const reply = found.ok ? await question(new HubClient(found.connection)) : found;
+    if (reply.ok) return terminal.out(flags.json === true ? `${JSON.stringify(reply.value, null, 2)}\n` : show(reply.value));
+    if (flags.json === true) terminal.out(`${JSON.stringify({ error: { message: reply.message } })}\n`);
+    terminal.err(`evenkeel: ${reply.message}\n`);
+    terminal.exit(1);
+  };
+
+  const status = connecting(new Command("status"))
+    .description("the cluster at a glance: each node, its condition and why")
+    .action((flags: ConnectionFlags) => ask<ClusterSummary>(flags, (client) => client.call("GET", "/cluster"), (summary) => showStatus(summary, paint, clock.nowMs())));
+
+  const node = new Command("node").description("add, list and revoke nodes");
+  node.addCommand(
+    connecting(new Command("add"))
+      .description("let a machine in: prints the one command to run on it as root")
+      .argument("<name>", "the node's name, as in nodes/NAME.yaml")
+      .action((name: string, flags: ConnectionFlags) =>
+        ask<NodeAddAnswer>(flags, (client) => client.call("POST", "/nodes", { name }), (added) => {
+          terminal.err(`Run this on ${added.node}, as root, once, before ${added.expiresAt.replace("T", " ").slice(0, 16)} UTC:\n\n`);
+          return `${added.command}\n`;
+        }),
+      ),
+  );
+  node.addCommand(
+    connecting(new Command("list"))
+      .description("all nodes with their condition")
+      .action((flags: ConnectionFlags) => ask<NodeSummary[]>(flags, (client) => client.call("GET", "/nodes"), (nodes) => showNodes(nodes, paint, clock.nowMs()))),
+  );
+  node.addCommand(
+    connecting(new Command("revoke"))
+      .description("cut a node off at once: its certificate is no longer accepted")
+      .argument("<name>", "the node's name")
+      .action((name: string, flags: ConnectionFlags) =>
+        ask<{ node: string }>(flags, (client) => client.call("DELETE", `/nodes/${encodeURIComponent(name)}`), (revoked) => `${revoked.node} is cut off. What it last applied stays on it; \`evenkeel node add ${revoked.node}\` lets it in again.\n`),
+      ),
+  );
+
+  const log = connecting(new Command("log"))
+    .description("what nodes did: reports of converges, the newest last")
+    .argument("[node]", "only this node (default: all)")
+    .option("-n, --last <number>", `how many (at most ${logLinesMax})`, String(logLinesDefault))
+    .option("-v, --verbose", "with every change and its diff, not only what failed")
+    .action((name: string | undefined, flags: ConnectionFlags & { last: string; verbose?: boolean }) => {
+      const last = Math.min(logLinesMax, Math.max(1, Number.parseInt(flags.last, 10) || logLinesDefault));
+      return ask<StoredConverge[]>(flags, (client) => readLog(client, name, last), (reports) =>
+        reports.length === 0 ? paint.dim("no reports yet\n") : reports.map((report) => showConverge(report, paint, flags.verbose === true)).join(""),
+      );
+    });
+
+  const plan = connecting(new Command("plan"))
+    .description("ask a node what it would do, without doing it")
+    .argument("<node>", "the node's name")
+    .option("-b, --branch <name>", "a preview branch instead of the main one")
+    .action((name: string, flags: ConnectionFlags & { branch?: string }) =>
+      ask<PlanReport>(flags, (client) => client.call("POST", `/nodes/${encodeURIComponent(name)}/plan`, { branch: flags.branch ?? null }, planTimeoutMs), (report) => showPlan(name, report, paint)),
+    );
+
+  const loginLink = connecting(new Command("login-link"))
+    .description("make a link that logs a browser in, once")
+    .action((flags: ConnectionFlags) => ask<{ url: string }>(flags, (client) => client.call("POST", "/login-links"), ({ url }) => `${url}\n`));
+
+  return [status, node, log, plan, loginLink];
+}
+
+/** The newest reports, oldest first, of one node or of all. */
+async function readLog(client: HubClient, name: string | undefined, last: number): Promise<Reply<StoredConverge[]>> {
+  let names = name === undefined ? [] : [name];
+  if (name === undefined) {
+    const nodes = await client.call<NodeSummary[]>("GET", "/nodes");
+    if (!nodes.ok) return nodes;
+    names = nodes.value.map((node) => node.name);
+  } else {
+    const node = await client.call("GET", `/nodes/${encodeURIComponent(name)}`);
+    if (!node.ok) return node;
+  }
+  const reports: StoredConverge[] = [];
+  for (const each of names) {
+    let before: number | null = null;
+    for (let got = 0; got < last; ) {
+      const query: string = before === null ? "" : `?before=${before}`;
+      const page: Reply<StoredConverge[]> = await client.call<StoredConverge[]>("GET", `/nodes/${encodeURIComponent(each)}/converges${query}`);
+      if (!page.ok) return page;
+      if (page.value.length === 0) break;
+      reports.push(...page.value);
+      got += page.value.length;
+      before = page.value.at(-1)?.id ?? 0;
+    }
+  }
+  return { ok: true, value: reports.sort((a, b) => a.receivedAt.localeCompare(b.receivedAt) || a.id - b.id).slice(-last) };
+}
+

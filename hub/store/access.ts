@@ -1,0 +1,73 @@
+import { asc, eq, gt, lte, and } from "drizzle-orm";
+import type { Database } from "./database.ts";
+import { apiTokens, audit, sessions } from "./schema.ts";
+
+export type Role = "admin" | "read";
+export interface Person {
+  readonly name: string;
+  readonly role: Role;
+}
+
+const sessionsMax = 1_000;
+
+/** Who may use the API, and what was done with it. */
+export class AccessStore {
+  readonly #database: Database;
+
+  constructor(database: Database) {
+    this.#database = database;
+  }
+
+  tokens(): Promise<(typeof apiTokens.$inferSelect)[]> {
+    return this.#database.tables.select().from(apiTokens).orderBy(asc(apiTokens.name));
+  }
+
+  /** Sets the token of that name. */
+  async putToken(name: string, hash: string, role: Role, nowMs: number): Promise<void> {
+    const set = { hash, role, createdAtMs: nowMs };
+    await this.#database.durably(() =>
+      this.#database.tables.insert(apiTokens).values({ name, ...set }).onConflictDoUpdate({ target: apiTokens.name, set }),
+    );
+  }
+
+  async tokenOwner(hash: string): Promise<Person | null> {
+    const rows = await this.#database.tables.select({ name: apiTokens.name, role: apiTokens.role }).from(apiTokens).where(eq(apiTokens.hash, hash));
+    return rows[0] ?? null;
+  }
+
+  async addSession(hash: string, person: Person, nowMs: number, expiresAtMs: number): Promise<void> {
+    const { tables } = this.#database;
+    await tables.batch([
+      tables.delete(sessions).where(lte(sessions.expiresAtMs, nowMs)),
+      tables.insert(sessions).values({ hash, name: person.name, role: person.role, createdAtMs: nowMs, expiresAtMs }),
+    ]);
+    await this.#database.client.execute({
+      sql: "DELETE FROM sessions WHERE hash IN (SELECT hash FROM sessions ORDER BY created_at DESC LIMIT -1 OFFSET ?)",
+      args: [sessionsMax],
+    });
+  }
+
+  async sessionOwner(hash: string, nowMs: number): Promise<Person | null> {
+    const rows = await this.#database.tables
+      .select({ name: sessions.name, role: sessions.role })
+      .from(sessions)
+      .where(and(eq(sessions.hash, hash), gt(sessions.expiresAtMs, nowMs)));
+    return rows[0] ?? null;
+  }
+
+  async endSession(hash: string): Promise<void> {
+    await this.#database.tables.delete(sessions).where(eq(sessions.hash, hash));
+  }
+
+  async note(entry: { readonly atMs: number; readonly actor: string; readonly action: string; readonly subject: string; readonly detail?: string }): Promise<void> {
+    await this.#database.tables.insert(audit).values({ detail: "", ...entry });
+  }
+
+  async pruneAudit(keep: number, batch: number): Promise<number> {
+    const result = await this.#database.client.execute({
+      sql: "DELETE FROM audit WHERE id IN (SELECT id FROM audit ORDER BY id DESC LIMIT ? OFFSET ?)",
+      args: [batch, keep],
+    });
+    return result.rowsAffected;
+  }
+}

@@ -1,0 +1,211 @@
+import type { NodeName } from "../ids.ts";
+import type { Cluster } from "./cluster.ts";
+import { Contents } from "./contents.ts";
+import { errorInFile, sortDiagnostics, warningInFile } from "./diagnostic.ts";
+import type { Diagnostic } from "./diagnostic.ts";
+import { CLUSTER_FILE, readLayout } from "./layout.ts";
+import type { Layout } from "./layout.ts";
+import { renderNode } from "./render.ts";
+import type { RenderedNode } from "./render.ts";
+import { layersOf, resolveRoles, rolesOf, unknownRole } from "./roles.ts";
+import type { RoleGraph } from "./roles.ts";
+import { readClusterFile, readSettingsFile } from "./settings-file.ts";
+import type { ClusterFile, Read, SectionKind, SettingsFile } from "./settings-file.ts";
+import { didYouMean } from "./suggest.ts";
+import type { TemplateData } from "./template.ts";
+import type { FileTree } from "./tree.ts";
+import { checkSize } from "./yaml.ts";
+
+/** A cluster repository in which everything has been checked. */
+export interface Repository {
+  readonly cluster: Cluster;
+  /** In the order of their names. */
+  readonly nodes: ReadonlyMap<NodeName, RenderedNode>;
+}
+
+export type LoadedRepository =
+  | { readonly ok: true; readonly repository: Repository; readonly warnings: readonly Diagnostic[] }
+  | { readonly ok: false; readonly diagnostics: readonly Diagnostic[] };
+
+export type LoadedNode =
+  | { readonly ok: true; readonly cluster: Cluster; readonly node: RenderedNode; readonly warnings: readonly Diagnostic[] }
+  | { readonly ok: false; readonly diagnostics: readonly Diagnostic[] };
+
+/** Loads, checks and renders everything, for every node: what `evenkeel validate` and the hub at a push do. All problems, not the first. */
+export async function loadRepository(tree: FileTree, kinds: readonly SectionKind[]): Promise<LoadedRepository> {
+  const loader = await openLoader(tree, kinds);
+  const { layout } = loader;
+  const names = [...layout.nodes.keys()];
+  const files = loader.readNodes(names);
+  for (const name of layout.roles.keys()) loader.readRole(name);
+  const graph = resolveRoles(loader.roles, new Set(layout.roles.keys()));
+  loader.diagnostics.push(...graph.diagnostics);
+  const nodes = new Map<NodeName, RenderedNode>();
+  const used = new Set<string>();
+  const addresses = addressBook(names, files);
+  for (const file of files.values()) {
+    const node = await loader.render(file, graph, addresses, used);
+    if (node !== undefined) nodes.set(node.name, node);
+  }
+  for (const [name, path] of layout.roles) {
+    const role = loader.roles.get(name);
+    if (role === undefined || used.has(name)) continue;
+    await loader.checkUnused(role, graph);
+    loader.diagnostics.push(warningInFile(path, `no node has the role ${JSON.stringify(name)}`, "list it under roles: of a node, or remove the file"));
+  }
+  if (names.length === 0 && layout.hasCluster) loader.diagnostics.push(warningInFile(CLUSTER_FILE, "there is no node yet", "add nodes/NAME.yaml for each machine"));
+  const diagnostics = sortDiagnostics([...layout.diagnostics, ...loader.diagnostics]);
+  if (loader.clusterFile === undefined || hasErrors(diagnostics)) return { ok: false, diagnostics };
+  return { ok: true, repository: { cluster: loader.clusterFile.cluster, nodes }, warnings: diagnostics };
+}
+
+/**
+ * Loads and checks what one node needs: cluster.yaml, its own file, its roles, and the contents that it refers to. What
+ * is wrong elsewhere does not keep this node from following; at a push the hub checks all of it.
+ */
+export async function loadNode(tree: FileTree, kinds: readonly SectionKind[], name: string): Promise<LoadedNode> {
+  const loader = await openLoader(tree, kinds);
+  const { layout } = loader;
+  const path = layout.nodes.get(name);
+  if (path === undefined) {
+    const missing = errorInFile(`nodes/${name}.yaml`, `there is no nodes/${name}.yaml`, didYouMean(name, layout.nodes.keys()) ?? "add the file: a node without one is left as it is");
+    return { ok: false, diagnostics: sortDiagnostics([...concerning(layout, [`nodes/${name}`]), ...loader.diagnostics, missing]) };
+  }
+  const own = loader.readNodes([name]).get(name);
+  for (const reference of own?.roles ?? []) loader.readRole(reference.name, true);
+  const graph = resolveRoles(loader.roles, new Set(layout.roles.keys()));
+  loader.diagnostics.push(...graph.diagnostics);
+  const files = loader.readOthers(own);
+  const node = own === undefined ? undefined : await loader.render(own, graph, addressBook([...layout.nodes.keys()], files), new Set());
+  const references = [own, ...loader.roles.values()].flatMap((file) => file?.roles ?? []);
+  const places = references.map((reference) => `roles/${reference.name}.yaml`);
+  const diagnostics = sortDiagnostics([...concerning(layout, places), ...loader.diagnostics]);
+  if (loader.clusterFile === undefined || node === undefined || hasErrors(diagnostics)) return { ok: false, diagnostics };
+  return { ok: true, cluster: loader.clusterFile.cluster, node, warnings: diagnostics };
+}
+
+/** What the layout says about cluster.yaml and the files that this node uses; the rest is not its business. */
+function concerning(layout: Layout, places: readonly string[]): readonly Diagnostic[] {
+  return layout.diagnostics.filter((each) => each.severity === "error" && (each.file === CLUSTER_FILE || places.some((place) => each.file.startsWith(place))));
+}
+
+function hasErrors(diagnostics: readonly Diagnostic[]): boolean {
+  return diagnostics.some((each) => each.severity === "error");
+}
+
+function addressBook(names: readonly string[], files: ReadonlyMap<string, SettingsFile>): TemplateData["cluster"]["nodes"] {
+  return names.map((name) => {
+    const address = files.get(name)?.address?.value;
+    return { name, ...(address !== undefined && { address }) };
+  });
+}
+
+/** Reads the listing, and then all YAML files at once: a tree that asks a process for bytes can so ask once. */
+async function openLoader(tree: FileTree, kinds: readonly SectionKind[]): Promise<Loader> {
+  const layout = await readLayout(tree);
+  const bytes = new Map<string, Uint8Array>();
+  const wanted = [...(layout.hasCluster ? [CLUSTER_FILE] : []), ...layout.nodes.values(), ...layout.roles.values()];
+  await Promise.all(
+    wanted.map(async (path) => {
+      if (checkSize(path, layout.sizes.get(path) ?? 0) === undefined) bytes.set(path, await tree.read(path));
+    }),
+  );
+  const loader = new Loader(kinds, layout, bytes, new Contents(tree, layout.contents));
+  loader.readCluster();
+  return loader;
+}
+
+/** One load of one commit; collects what is wrong on the way. */
+class Loader {
+  readonly layout: Layout;
+  /** What was found past the layout. */
+  readonly diagnostics: Diagnostic[] = [];
+  readonly roles = new Map<string, SettingsFile>();
+  clusterFile: ClusterFile | undefined;
+  readonly #kinds: readonly SectionKind[];
+  readonly #bytes: ReadonlyMap<string, Uint8Array>;
+  readonly #contents: Contents;
+  readonly #rolesRead = new Set<string>();
+
+  constructor(kinds: readonly SectionKind[], layout: Layout, bytes: ReadonlyMap<string, Uint8Array>, contents: Contents) {
+    this.layout = layout;
+    this.#kinds = kinds;
+    this.#bytes = bytes;
+    this.#contents = contents;
+  }
+
+  readCluster(): void {
+    if (!this.layout.hasCluster) return;
+    const read = this.#read(CLUSTER_FILE, (bytes) => readClusterFile(CLUSTER_FILE, bytes, new Set(this.layout.nodes.keys())));
+    this.clusterFile = read.value;
+    this.diagnostics.push(...read.diagnostics);
+  }
+
+  readNodes(names: readonly string[]): ReadonlyMap<string, SettingsFile> {
+    const files = new Map<string, SettingsFile>();
+    for (const name of names) {
+      const read = this.#readSettings("node", name);
+      this.diagnostics.push(...read.diagnostics);
+      if (read.value !== undefined) files.set(name, read.value);
+    }
+    return files;
+  }
+
+  /** All nodes, for their addresses. What is wrong with the others is not told; a template that asks for an address that could not be read is. */
+  readOthers(own: SettingsFile | undefined): ReadonlyMap<string, SettingsFile> {
+    const files = new Map<string, SettingsFile>();
+    for (const name of this.layout.nodes.keys()) {
+      const file = name === own?.name ? own : this.#readSettings("node", name).value;
+      if (file !== undefined) files.set(name, file);
+    }
+    return files;
+  }
+
+  /** @param deep reads the roles that it includes as well. */
+  readRole(name: string, deep = false): void {
+    if (!this.layout.roles.has(name) || this.#rolesRead.has(name)) return;
+    this.#rolesRead.add(name);
+    const read = this.#readSettings("role", name);
+    this.diagnostics.push(...read.diagnostics);
+    if (read.value === undefined) return;
+    this.roles.set(name, read.value);
+    if (deep) for (const reference of read.value.roles) this.readRole(reference.name, true);
+  }
+
+  #readSettings(what: "node" | "role", name: string): Read<SettingsFile> {
+    const path = `${what}s/${name}.yaml`;
+    return this.#read(path, (bytes) => readSettingsFile(what, name, path, bytes, this.#kinds));
+  }
+
+  #read<T>(path: string, parse: (bytes: Uint8Array) => Read<T>): Read<T> {
+    const tooLarge = checkSize(path, this.layout.sizes.get(path) ?? 0);
+    if (tooLarge !== undefined) return { value: undefined, diagnostics: [tooLarge] };
+    const bytes = this.#bytes.get(path);
+    return bytes === undefined ? { value: undefined, diagnostics: [] } : parse(bytes);
+  }
+
+  /** A role that no node has is looked at as far as that goes without a node: what is missing in it, a node could have. */
+  async checkUnused(role: SettingsFile, graph: RoleGraph): Promise<void> {
+    const included = rolesOf(role, graph.closures).names;
+    const settings = layersOf(role, included, this.roles, graph.closures, this.clusterFile?.vars);
+    const rendered = await renderNode({ file: role, roles: included, settings, cluster: undefined, kinds: this.#kinds, nodes: [], contents: this.#contents });
+    if (!rendered.ok) this.diagnostics.push(...rendered.diagnostics.filter((each) => each.severity === "error"));
+  }
+
+  /** Undefined when something that the node needs is wrong; that has been told then. */
+  async render(file: SettingsFile, graph: RoleGraph, addresses: TemplateData["cluster"]["nodes"], used: Set<string>): Promise<RenderedNode | undefined> {
+    const known = new Set(this.layout.roles.keys());
+    for (const reference of file.roles) {
+      used.add(reference.name);
+      if (!known.has(reference.name)) this.diagnostics.push(unknownRole(reference, known));
+    }
+    const roles = rolesOf(file, graph.closures);
+    for (const role of roles.names) used.add(role);
+    const settings = layersOf(file, roles.names, this.roles, graph.closures, this.clusterFile?.vars);
+    const cluster = roles.complete ? this.clusterFile?.cluster : undefined;
+    const rendered = await renderNode({ file, roles: roles.names, settings, cluster, kinds: this.#kinds, nodes: addresses, contents: this.#contents });
+    this.diagnostics.push(...(rendered.ok ? rendered.warnings : rendered.diagnostics));
+    return rendered.ok ? rendered.node : undefined;
+  }
+}
+

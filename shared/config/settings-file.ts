@@ -1,0 +1,145 @@
+import type * as z from "zod";
+import { Cluster, nodeFields } from "./cluster.ts";
+import { errorAt } from "./diagnostic.ts";
+import type { Diagnostic, Span } from "./diagnostic.ts";
+import { emptyMap, parseLocated } from "./explain.ts";
+import type { Located, LocatedEntry, LocatedMap } from "./located.ts";
+import { didYouMean, suggest } from "./suggest.ts";
+import { parseYaml } from "./yaml.ts";
+
+/** As much of a kind as reading a repository takes. */
+export interface SectionKind {
+  readonly name: string;
+  readonly schema: z.ZodType;
+}
+
+/** A node's or role's file, read but not yet merged. */
+export interface SettingsFile {
+  readonly name: string;
+  readonly path: string;
+  /** `vars` and the sections; what is merged. */
+  readonly settings: LocatedMap;
+  readonly roles: readonly RoleReference[];
+  readonly address?: { readonly value: string; readonly located: Located };
+  /** Where the file begins, for problems that have no other place. */
+  readonly start: Span;
+}
+
+export interface RoleReference {
+  readonly name: string;
+  readonly span: Span;
+}
+
+export interface Read<T> {
+  /** Undefined when nothing of the file is of use. May be there in spite of errors. */
+  readonly value: T | undefined;
+  readonly diagnostics: readonly Diagnostic[];
+}
+
+export function readSettingsFile(what: "node" | "role", name: string, path: string, bytes: Uint8Array, kinds: readonly SectionKind[]): Read<SettingsFile> {
+  const parsed = parseYaml(path, bytes);
+  if (!parsed.ok) return { value: undefined, diagnostics: parsed.diagnostics };
+  const diagnostics: Diagnostic[] = [];
+  const settings = new Map<string, LocatedEntry>();
+  const known = ["roles", "vars", ...(what === "node" ? ["address"] : []), ...kinds.map((kind) => kind.name)];
+  for (const [key, entry] of parsed.root.entries) {
+    if (key === "roles" || (key === "address" && what === "node")) continue;
+    if (!known.includes(key)) diagnostics.push(unknownSection(what, key, entry.keySpan, known));
+    else if (isEmpty(entry.value)) continue;
+    else if (entry.value.kind === "map" || (entry.value.kind === "scalar" && entry.value.value === null)) settings.set(key, entry);
+    else diagnostics.push(errorAt(entry.value.span, `${key} must be a map, such as \`name: value\``, entry.value.kind === "list" ? "remove the leading `- `, and write `name: value`" : undefined));
+  }
+  const roles = readRoles(parsed.root.entries.get("roles"), diagnostics);
+  const address = readAddress(what === "node" ? parsed.root.entries.get("address") : undefined, diagnostics);
+  const start: Span = { source: parsed.source, start: 0, end: 1 };
+  const value: SettingsFile = { name, path, settings: { ...parsed.root, entries: settings }, roles, ...(address && { address }), start };
+  // What is well written is looked at further, so that one run tells of all mistakes.
+  return { value, diagnostics };
+}
+
+function unknownSection(what: "node" | "role", key: string, span: Span, known: readonly string[]): Diagnostic {
+  if (key === "address") return errorAt(span, "a role has no address", "write address: in the node's own file");
+  if (["name", "branch", "signers", "guard", "groups"].includes(key)) return errorAt(span, `${key} belongs in cluster.yaml`);
+  return errorAt(span, `unknown section ${JSON.stringify(key)}`, suggest(key, known) === undefined ? `a ${what} can have: ${known.join(", ")}` : didYouMean(key, known));
+}
+
+/** `packages:` with all its lines commented out: as good as not there. */
+function isEmpty(value: Located): boolean {
+  return value.kind === "scalar" && value.empty;
+}
+
+function readRoles(entry: LocatedEntry | undefined, diagnostics: Diagnostic[]): readonly RoleReference[] {
+  if (entry === undefined || isEmpty(entry.value)) return [];
+  const parsed = parseLocated(nodeFields.roles, entry.value, entry.keySpan, ["roles"]);
+  if (!parsed.ok) {
+    diagnostics.push(...parsed.diagnostics);
+    return [];
+  }
+  const items = entry.value.kind === "list" ? entry.value.items : [];
+  const references = parsed.value.map((name, index) => ({ name, span: items[index]?.span ?? entry.keySpan }));
+  for (const [index, { name, span }] of references.entries()) {
+    if (references.findIndex((each) => each.name === name) !== index) diagnostics.push(errorAt(span, `role ${JSON.stringify(name)} is listed twice`, "remove one of them"));
+  }
+  return references;
+}
+
+function readAddress(entry: LocatedEntry | undefined, diagnostics: Diagnostic[]): { value: string; located: Located } | undefined {
+  if (entry === undefined) return undefined;
+  const parsed = parseLocated(nodeFields.address, entry.value, entry.keySpan, ["address"]);
+  if (parsed.ok) return parsed.value === undefined ? undefined : { value: parsed.value, located: entry.value };
+  diagnostics.push(...parsed.diagnostics);
+  return undefined;
+}
+
+/** cluster.yaml with what its `vars` look like to be merged. */
+export interface ClusterFile {
+  readonly cluster: Cluster;
+  readonly vars: LocatedMap;
+}
+
+/** @param nodes names of all nodes, which groups may name. */
+export function readClusterFile(path: string, bytes: Uint8Array, nodes: ReadonlySet<string>): Read<ClusterFile> {
+  const parsed = parseYaml(path, bytes);
+  if (!parsed.ok) return { value: undefined, diagnostics: parsed.diagnostics };
+  const root = withoutEmpty(parsed.root);
+  const result = parseLocated(Cluster, root);
+  if (!result.ok) return { value: undefined, diagnostics: result.diagnostics };
+  const diagnostics = [...checkSigners(root, result.value), ...checkGroups(root, nodes)];
+  const vars = root.entries.get("vars")?.value;
+  return { value: { cluster: result.value, vars: vars?.kind === "map" ? vars : emptyMap(root.span) }, diagnostics };
+}
+
+function withoutEmpty(root: LocatedMap): LocatedMap {
+  return { ...root, entries: new Map([...root.entries].filter(([, entry]) => !isEmpty(entry.value))) };
+}
+
+function checkSigners(root: LocatedMap, cluster: Cluster): readonly Diagnostic[] {
+  const diagnostics: Diagnostic[] = [];
+  const list = root.entries.get("signers")?.value;
+  const seen = new Set<string>();
+  for (const [index, signer] of cluster.signers.entries()) {
+    const item = list?.kind === "list" ? list.items[index] : undefined;
+    const name = item?.kind === "map" ? item.entries.get("name")?.value : undefined;
+    if (seen.has(signer.name)) diagnostics.push(errorAt((name ?? item ?? root).span, `a signer named ${JSON.stringify(signer.name)} is listed twice`, "give each key a name of its own, such as ada-laptop and ada-phone"));
+    seen.add(signer.name);
+  }
+  return diagnostics;
+}
+
+function checkGroups(root: LocatedMap, nodes: ReadonlySet<string>): readonly Diagnostic[] {
+  const diagnostics: Diagnostic[] = [];
+  const groups = root.entries.get("groups")?.value;
+  if (groups?.kind !== "map") return diagnostics;
+  for (const [name, entry] of groups.entries) {
+    const members = entry.value.kind === "map" ? entry.value.entries.get("members")?.value : undefined;
+    if (members?.kind !== "list") continue;
+    const seen = new Set<string>();
+    for (const item of members.items) {
+      const member = item.kind === "scalar" ? String(item.value) : "";
+      if (!nodes.has(member)) diagnostics.push(errorAt(item.span, `group ${JSON.stringify(name)} has a member ${JSON.stringify(member)}, but there is no nodes/${member}.yaml`, didYouMean(member, nodes)));
+      else if (seen.has(member)) diagnostics.push(errorAt(item.span, `${JSON.stringify(member)} is listed twice: it would count as two members`, "remove one of them"));
+      seen.add(member);
+    }
+  }
+  return diagnostics;
+}

@@ -1,0 +1,276 @@
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { chmod, cp, mkdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { startHub } from "../../hub/main.ts";
+import type { RunningHub } from "../../hub/main.ts";
+import { makeLog } from "../../hub/log.ts";
+import { SettingsSchema } from "../../hub/settings.ts";
+import { root } from "../../image/bundle.ts";
+import { ClusterSummary, NodeAddAnswer, NodeDetail } from "../../shared/protocol/api.ts";
+import type { Lab } from "./lab.ts";
+
+export interface CupboardOptions {
+  /** Keys, the hub's data, and the owner's clone of the repository. */
+  readonly directory: string;
+  readonly lab: Lab;
+  /** 0 for any free one. */
+  readonly pagePort?: number;
+  /** The cluster repository to begin with; default git-config/. */
+  readonly example?: string;
+  readonly clusterName?: string;
+}
+
+const CONVERGE_TIMEOUT_MS = 240_000;
+
+/**
+ * A hub, an owner with a signing key and a clone, and the lab's nodes enrolled: what the demo shows, and what the tests
+ * and the bench stand on. Everything goes the way a person would go: the `evenkeel` command, `git push`, and the one line
+ * that `node add` prints.
+ */
+export class Cupboard {
+  readonly directory: string;
+  readonly lab: Lab;
+  readonly clone: string;
+  readonly #pagePort: number;
+  readonly #example: string;
+  readonly #clusterName: string;
+  #hub: RunningHub | null = null;
+
+  constructor(options: CupboardOptions) {
+    this.directory = options.directory;
+    this.lab = options.lab;
+    this.clone = join(options.directory, "cluster");
+    this.#pagePort = options.pagePort ?? 0;
+    this.#example = options.example ?? join(root, "git-config");
+    this.#clusterName = options.clusterName ?? "cupboard";
+  }
+
+  get hub(): RunningHub {
+    if (this.#hub === null) throw new Error("the hub is not running");
+    return this.#hub;
+  }
+
+  /** Starts the hub on the lab's bridge, where the nodes reach it and nobody else does. */
+  async start(): Promise<void> {
+    await mkdir(this.directory, { recursive: true, mode: 0o700 });
+    const settings = SettingsSchema.parse({
+      dataDir: join(this.directory, "hub"),
+      cluster: this.#clusterName,
+      publicHosts: ["hub", this.lab.hostAddress],
+      httpsListen: `${this.lab.hostAddress}:7443`,
+      mqttListen: `${this.lab.hostAddress}:8883`,
+      pageListen: `127.0.0.1:${this.#pagePort}`,
+    });
+    const log = makeLog("info", { write: (line: string) => void this.#log(line) } as never);
+    this.#hub = await startHub(settings, { log });
+    await this.#writeOwner();
+  }
+
+  async stop(): Promise<void> {
+    await this.#hub?.stop();
+    this.#hub = null;
+  }
+
+  async #log(line: string): Promise<void> {
+    await writeFile(join(this.directory, "hub.log"), line, { flag: "a" });
+  }
+
+  /** The owner's signing key, git settings and access to the hub, as files that git and the `evenkeel` command read. */
+  async #writeOwner(): Promise<void> {
+    const key = join(this.directory, "owner");
+    if (!existsSync(key)) await this.#must("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", "owner@cupboard", "-f", key]);
+    const token = this.hub.adminToken ?? "";
+    const ca = join(this.directory, "ca.pem");
+    await writeFile(ca, this.hub.caPem);
+    await writeFile(join(this.directory, "credentials"), `https://owner:${token}@${this.lab.hostAddress}:7443\n`, { mode: 0o600 });
+    const lines = [
+      "[user]",
+      "\tname = Owner",
+      "\temail = owner@cupboard",
+      `\tsigningKey = ${key}.pub`,
+      "[gpg]",
+      "\tformat = ssh",
+      "[commit]",
+      "\tgpgSign = true",
+      `[http "https://${this.lab.hostAddress}:7443"]`,
+      `\tsslCAInfo = ${ca}`,
+      `[credential "https://${this.lab.hostAddress}:7443"]`,
+      `\thelper = store --file=${join(this.directory, "credentials")}`,
+      "[push]",
+      "\tdefault = simple",
+    ];
+    await writeFile(join(this.directory, "gitconfig"), `${lines.join("\n")}\n`);
+    await mkdir(join(this.directory, ".evenkeel"), { recursive: true });
+    await writeFile(join(this.directory, ".evenkeel", "hub.json"), JSON.stringify({ hub: this.apiUrl, token, ca: this.hub.caPem }, null, 2), { mode: 0o600 });
+    await chmod(join(this.directory, ".evenkeel", "hub.json"), 0o600);
+  }
+
+  get apiUrl(): string {
+    return `https://${this.lab.hostAddress}:7443`;
+  }
+
+  get gitUrl(): string {
+    return `${this.apiUrl}/cluster.git`;
+  }
+
+  /** The owner's clone with the example in it, pushed once. Answers the tip. */
+  async pushExample(): Promise<string> {
+    if (!existsSync(join(this.clone, ".git"))) {
+      await this.#must("git", ["clone", "-q", "-c", `include.path=${join(this.directory, "gitconfig")}`, this.gitUrl, this.clone], { GIT_CONFIG_GLOBAL: join(this.directory, "gitconfig") });
+      await this.git("symbolic-ref", "HEAD", "refs/heads/main");
+    }
+    if ((await this.#run("git", ["-C", this.clone, "rev-parse", "-q", "--verify", "HEAD"])).code !== 0) {
+      await cp(this.#example, this.clone, { recursive: true });
+      await this.#makeItOurs();
+      await this.git("add", "-A");
+      await this.git("commit", "-q", "-m", "Three nodes in a cupboard");
+    }
+    await this.git("push", "-q", "origin", "HEAD:main");
+    return (await this.git("rev-parse", "HEAD")).trim();
+  }
+
+  /** The example's placeholder for a signer becomes the owner's key, and the nodes get the lab's addresses. */
+  async #makeItOurs(): Promise<void> {
+    const publicKey = (await readFile(join(this.directory, "owner.pub"), "utf8")).trim();
+    const cluster = join(this.clone, "cluster.yaml");
+    await writeFile(cluster, (await readFile(cluster, "utf8")).replace(/ssh-ed25519 \S+ replace-me@example/, publicKey));
+    for (const node of this.lab.nodes) {
+      const path = join(this.clone, "nodes", `${node}.yaml`);
+      if (existsSync(path)) await writeFile(path, (await readFile(path, "utf8")).replace(/^address: .*$/m, `address: ${this.lab.address(node)}`));
+    }
+  }
+
+  /** Installs the agent on a node and enrols it with the line that `evenkeel node add` prints. Does nothing for one that is enrolled. */
+  async enrol(node: string): Promise<string> {
+    const install = "ln -sf /usr/lib/evenkeel/evenkeel-agent /usr/bin/evenkeel-agent && cp /usr/lib/evenkeel/evenkeel-agent.service /etc/systemd/system/ && systemctl daemon-reload";
+    const there = await this.lab.exec(node, ["test", "-e", "/etc/evenkeel/agent.json"]);
+    if (there.code !== 0) {
+      const answer = NodeAddAnswer.parse(JSON.parse(await this.evenkeel("node", "add", node, "--json")));
+      await this.#inNode(node, `${install} && ${answer.command}`);
+    } else {
+      await this.#inNode(node, install);
+    }
+    await this.#inNode(node, "systemctl enable -q --now evenkeel-agent");
+    return `${node} is enrolled`;
+  }
+
+  async #inNode(node: string, script: string): Promise<string> {
+    const outcome = await this.lab.shell(node, script, { timeoutMs: 60_000 });
+    if (outcome.code !== 0) throw new Error(`on ${node}: ${outcome.stderr}${outcome.stdout}`);
+    return outcome.stdout;
+  }
+
+  /** Resolves when every node holds the tip; says meanwhile who is where. */
+  async waitConverged(onProgress: (message: string) => void = () => {}, timeoutMs = CONVERGE_TIMEOUT_MS): Promise<ClusterSummary> {
+    const deadlineMs = performance.now() + timeoutMs;
+    for (;;) {
+      const cluster = await this.cluster();
+      onProgress(cluster.nodes.map((node) => `${node.name} ${node.condition}`).join("   "));
+      const all = cluster.nodes.length >= this.lab.nodes.length && cluster.nodes.every((node) => node.condition === "converged" && node.commit === cluster.head?.id);
+      if (all) return cluster;
+      if (performance.now() > deadlineMs) {
+        const stuck = cluster.nodes.filter((node) => node.condition !== "converged").map((node) => `${node.name}: ${node.condition}, ${node.why}`);
+        throw new Error(`not all nodes have converged:\n  ${stuck.join("\n  ")}\nSee the page, and on a node: evenkeel-agent log`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+
+  async cluster(): Promise<ClusterSummary> {
+    return ClusterSummary.parse(await this.api("/cluster"));
+  }
+
+  async node(name: string): Promise<NodeDetail> {
+    return NodeDetail.parse(await this.api(`/nodes/${name}`));
+  }
+
+  /** Asks the API on the loopback, as the page's own script does. */
+  async api(path: string, init: RequestInit = {}): Promise<unknown> {
+    const answer = await fetch(`${this.hub.urls.page}/api/v1${path}`, { ...init, headers: { authorization: `Bearer ${this.hub.adminToken ?? ""}`, ...init.headers } });
+    if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
+    return answer.json();
+  }
+
+  /** Git in the owner's clone. */
+  async git(...args: string[]): Promise<string> {
+    return this.#must("git", ["-C", this.clone, ...args]);
+  }
+
+  /** Git in the owner's clone, when it may fail: the code, and what a person at a terminal would read. */
+  tryGit(...args: string[]): Promise<{ code: number; output: string }> {
+    return this.#run("git", ["-C", this.clone, ...args]);
+  }
+
+  /** Writes a file of the clone, commits and pushes it. Answers the commit. */
+  async push(files: Readonly<Record<string, string | null>>, message = "A change"): Promise<string> {
+    for (const [path, content] of Object.entries(files)) {
+      if (content === null) await this.git("rm", "-q", path);
+      else {
+        await mkdir(join(this.clone, path, ".."), { recursive: true });
+        await writeFile(join(this.clone, path), content);
+      }
+    }
+    await this.git("add", "-A");
+    await this.git("commit", "-q", "--allow-empty", "-m", message);
+    await this.git("push", "-q", "origin", "HEAD:main");
+    return (await this.git("rev-parse", "HEAD")).trim();
+  }
+
+  /** The `evenkeel` command, as the owner types it. */
+  async evenkeel(...args: string[]): Promise<string> {
+    return this.#must(join(root, "bin", "evenkeel"), args, {}, this.directory);
+  }
+
+  tryEvenkeel(...args: string[]): Promise<{ code: number; output: string }> {
+    return this.#run(join(root, "bin", "evenkeel"), args, {}, this.directory);
+  }
+
+  async #must(file: string, args: readonly string[], env: Record<string, string> = {}, cwd?: string): Promise<string> {
+    const { code, output, stdout } = await this.#run(file, args, env, cwd);
+    if (code !== 0) throw new Error(`${file} ${args.join(" ")} ended with ${code}:\n${output}`);
+    return stdout;
+  }
+
+  #run(file: string, args: readonly string[], env: Record<string, string> = {}, cwd?: string): Promise<{ code: number; output: string; stdout: string }> {
+    return new Promise((resolve, reject) => {
+      const child = spawn(file, args, {
+        stdio: ["ignore", "pipe", "pipe"],
+        // A GIT_SSL_CAINFO of the machine's would outweigh the repository's own setting.
+        env: { ...process.env, GIT_TERMINAL_PROMPT: "0", GIT_SSL_CAINFO: join(this.directory, "ca.pem"), ...env }, ...(cwd === undefined ? {} : { cwd }),
+      });
+      let [output, stdout] = ["", ""];
+      child.stdout.on("data", (chunk: Buffer) => {
+        stdout += chunk.toString();
+        output += chunk.toString();
+      });
+      child.stderr.on("data", (chunk: Buffer) => (output += chunk.toString()));
+      child.once("error", reject);
+      child.once("close", (code) => resolve({ code: code ?? 1, output, stdout }));
+    });
+  }
+
+  /** What the demo says when everything stands. */
+  welcome(seconds: string): string {
+    const clone = "my-cluster";
+    const outweighed = process.env["GIT_SSL_CAINFO"] === undefined ? "" : "  unset GIT_SSL_CAINFO   # set on this machine, and it would outweigh the clone's own setting\n";
+    return `
+Three nodes hold the example cluster (${seconds} s). Ctrl-C takes all of it down.
+
+  page    ${this.hub.urls.page}
+  log in  ${this.hub.loginLink()}
+
+Change something, in another terminal:
+
+${outweighed}  git clone -c include.path=${join(this.directory, "gitconfig")} -c http.sslCAInfo=${join(this.directory, "ca.pem")} ${this.gitUrl} ${clone} && cd ${clone}
+  echo 'the keel is even' >> files/motd.eta
+  git commit -am 'Say so' && git push
+
+Look at a node, and pull a plug:
+
+  npm run lab -- exec n1 evenkeel-agent log --name demo
+  npm run lab -- unplug n2 --name demo        npm run lab -- plug n2 --name demo
+  cd .demo && npx evenkeel status
+`;
+  }
+}
