@@ -49,6 +49,8 @@ export class Loop {
   #driftWaiting: Timer | null = null;
   #retry: Timer | null = null;
   #retries = 0;
+  #fetchFailures = 0;
+  #lookRetry: Timer | null = null;
   #converging = false;
   #linked = false;
   #lastReported = "";
@@ -87,6 +89,7 @@ export class Loop {
   async stop(): Promise<void> {
     this.#abort.abort();
     this.#retry?.cancel();
+    this.#lookRetry?.cancel();
     this.#driftWaiting?.cancel();
     await this.#queue;
   }
@@ -171,9 +174,11 @@ export class Loop {
     const fetched = await repository.fetch();
     if (!fetched.ok) {
       this.#problem("fetch", fetched.message);
+      this.#lookAgain();
       return;
     }
     this.#problem("fetch", null);
+    this.#fetchFailures = 0;
     if (fetched.commit === null) return;
     const choice = await chooser.choose(fetched.commit, this.#hubMark, inventory.held);
     if (!choice.ok) {
@@ -240,6 +245,14 @@ export class Loop {
     const waitMs = Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** this.#retries) * (0.75 + this.#parts.random() / 2);
     this.#retries = Math.min(this.#retries + 1, 10);
     this.#retry = this.#parts.clock.after(waitMs, () => void this.#enqueue(() => this.#converge("retry")));
+  }
+
+  /** A repository out of reach is tried again sooner than it would be looked at anyway, at growing distances. */
+  #lookAgain(): void {
+    const waitMs = Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** this.#fetchFailures) * (0.75 + this.#parts.random() / 2);
+    this.#fetchFailures = Math.min(this.#fetchFailures + 1, 10);
+    this.#lookRetry?.cancel();
+    this.#lookRetry = this.#parts.clock.after(waitMs, () => this.look());
   }
 
   #schedulePoll(): void {

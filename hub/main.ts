@@ -62,7 +62,7 @@ export interface RunningHub {
   readonly caPem: string;
   /** `sha256:…`, as enrolment and `evenkeel login` want it. */
   readonly caPin: string;
-  /** The first admin token; null when its file has been removed. */
+  /** The first admin token; null when its file is gone, or the token has been ended. */
   readonly adminToken: string | null;
   readonly poison: PoisonCounts;
   /** A link that logs a browser on this machine in, once. */
@@ -163,7 +163,7 @@ async function start(settings: Settings, overrides: HubOverrides, { clock, log, 
   const gate = new Gate({ clock, access: stores.access, limiter: new LoginLimiter(clock), cookieName, behindProxy: settings.behindProxy, certificateIsGood, log });
   later.gate = gate;
   const stopping = new AbortController();
-  const app = hubApp({ view, orders, enrolment, gate, version: packageFile.version, changes, clock, caPem: pki.caPem, stopped: stopping.signal, log });
+  const app = hubApp({ view, orders, enrolment, gate, access: stores.access, version: packageFile.version, changes, clock, caPem: pki.caPem, stopped: stopping.signal, log });
   const git = new GitHttp({ repository, clock, log });
   const listener = listenerFor({ app, git, gate, log });
   const tls = await serveTls(settings.httpsListen, pki, listener);
@@ -179,7 +179,7 @@ async function start(settings: Settings, overrides: HubOverrides, { clock, log, 
   const https = `https://${inUrl(host)}:${tls.address.port}`;
   later.addresses = { https, git: `${https}${gitPath}`, broker: { host, port: broker.address.port } };
   const page = pageUrl(plain, settings);
-  log.info({ https, page, mqtt: broker.address.port, dataDir, cluster }, "the hub is up");
+  log.info({ https, page, mqtt: broker.address.port, caPin: pki.pin, dataDir, cluster }, "the hub is up");
   return {
     urls: { https, git: `${https}${gitPath}`, page, mqtt: { host, port: broker.address.port } },
     caPem: pki.caPem,
@@ -207,7 +207,7 @@ export async function runHub(settings: Settings, overrides: HubOverrides = {}): 
     return 1;
   }
   if (process.stdout.isTTY) {
-    process.stdout.write(`\n  page    ${hub.urls.page}\n  log in  ${hub.loginLink()}\n  git     ${hub.urls.git}\n  token   ${join(settings.dataDir, "admin.token")}\n\n`);
+    process.stdout.write(`\n  page    ${hub.urls.page}\n  log in  ${hub.loginLink()}\n  git     ${hub.urls.git}\n  cli     evenkeel login ${hub.urls.https} --ca-pin ${hub.caPin}\n  token   ${join(settings.dataDir, "admin.token")}\n\n`);
   }
   // Keeps the process alive even if every socket were closed; the timers do not.
   const awake = setInterval(() => {}, 0x7fff_ffff);
@@ -225,7 +225,7 @@ export async function runHub(settings: Settings, overrides: HubOverrides = {}): 
 async function prepareAdminToken(access: AccessStore, path: string, clock: Clock, reset: boolean): Promise<string | null> {
   const known = await access.tokens();
   const kept = existsSync(path) ? readFileSync(path, "utf8").trim() : null;
-  if (known.length > 0 && !reset) return kept;
+  if (known.length > 0 && !reset) return kept !== null && known.some(({ hash }) => hash === hashOf(kept)) ? kept : null;
   // The file first: after a crash in between, the next start takes it from there.
   const token = reset || kept === null || kept === "" ? newToken() : kept;
   writeDurably(path, `${token}\n`, 0o600);

@@ -1,16 +1,20 @@
-import { execFile } from "node:child_process";
+import { execFile, spawn, type ChildProcess } from "node:child_process";
 import { createHash, generateKeyPairSync, randomUUID, sign, X509Certificate } from "node:crypto";
+import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { request as httpsRequest } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { connect, type IClientOptions, type MqttClient } from "mqtt";
 import { pino } from "pino";
 import { NodeName } from "../shared/ids.ts";
 import { EnrolAnswer, NodeAddAnswer } from "../shared/protocol/api.ts";
 import type { ConvergeReport } from "../shared/protocol/report.ts";
 import { topicOf } from "../shared/protocol/topics.ts";
+import { PoisonCounts } from "./broker/poison.ts";
 import { startHub, type HubOverrides, type RunningHub } from "./main.ts";
+import { pinOf } from "./pki/authority.ts";
 import { SettingsSchema, type WrittenSettings } from "./settings.ts";
 
 /**
@@ -20,11 +24,15 @@ import { SettingsSchema, type WrittenSettings } from "./settings.ts";
 
 export const trialCluster = "trial";
 
+/** What came over the wire, looked into by the expectations of a test and by nothing else. */
+// oxlint-disable-next-line typescript/no-explicit-any
+export type Untyped = any;
+
 export interface Answer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   readonly body: string;
-  json<T = any>(): T;
+  json(): Untyped;
 }
 
 export interface Shell {
@@ -66,6 +74,35 @@ export class Trial {
     const log = pino({ level: process.env["TRIAL_LOG"] ?? "silent" });
     this.#hub = await startHub(settings, { kinds: [], log, ...overrides });
     return this.#hub;
+  }
+
+  /** The hub as a process of its own, so that it can be killed: `evenkeel hub`. */
+  async startProcess(): Promise<ChildProcess> {
+    const free = "127.0.0.1:0";
+    const args = ["hub", "--data-dir", this.dataDir, "--cluster", trialCluster, "--public-hosts", "127.0.0.1", "--https", free, "--page", free, "--mqtt", free];
+    const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", join(import.meta.dirname, "cli", "main.ts"), ...args], { env: { PATH: process.env["PATH"] }, stdio: ["ignore", "pipe", "inherit"] });
+    const lines = createInterface({ input: child.stdout });
+    const up = await new Promise<{ https: string; page: string; mqtt: number }>((resolve, reject) => {
+      lines.on("line", (line) => line.includes('"the hub is up"') && resolve(JSON.parse(line)));
+      child.once("exit", () => reject(new Error("the hub ended before it was up")));
+    });
+    const caPem = readFileSync(join(this.dataDir, "ca.pem"), "utf8");
+    this.#hub = {
+      urls: { https: up.https, git: `${up.https}/cluster.git`, page: up.page, mqtt: { host: "127.0.0.1", port: up.mqtt } },
+      caPem,
+      caPin: pinOf(caPem),
+      adminToken: readFileSync(join(this.dataDir, "admin.token"), "utf8").trim(),
+      poison: new PoisonCounts(),
+      loginLink: () => {
+        throw new Error("only a hub in this process gives links");
+      },
+      async stop() {
+        if (child.exitCode !== null || child.signalCode !== null) return;
+        child.kill("SIGTERM");
+        await once(child, "exit");
+      },
+    };
+    return child;
   }
 
   async stop(): Promise<void> {
@@ -179,8 +216,8 @@ export class Trial {
   enrolRequest(node: string, token: string, machineId = createHash("md5").update(node).digest("hex")) {
     const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
     const proof = sign("sha256", Buffer.from(`evenkeel-enrol:${node}:${token}`), privateKey).toString("base64");
-    const pem = publicKey.export({ type: "spki", format: "pem" }).toString();
-    return { key: privateKey.export({ type: "pkcs8", format: "pem" }).toString(), body: { node, token, publicKey: pem, proof, machineId } };
+    const pem = publicKey.export({ type: "spki", format: "pem" });
+    return { key: privateKey.export({ type: "pkcs8", format: "pem" }), body: { node, token, publicKey: pem, proof, machineId } };
   }
 
   async enrol(name: string, machineId?: string): Promise<Identity> {
@@ -194,7 +231,8 @@ export class Trial {
 
   /** An MQTT connection with the node's certificate, as an agent makes it. Rejects when it is refused. */
   async connect(identity: Identity, options: { readonly clientId?: string; readonly will?: boolean } = {}): Promise<TrialNode> {
-    const { host, port } = identity.answer.broker;
+    // After a restart on free ports the hub is elsewhere than at enrolment.
+    const { host, port } = this.#hub?.urls.mqtt ?? identity.answer.broker;
     const will = { topic: topicOf(trialCluster, identity.node, "state"), payload: Buffer.from('{"v":1,"online":false}'), qos: 1 as const, retain: true };
     const settings: IClientOptions = {
       protocol: "mqtts",
@@ -220,8 +258,8 @@ export class TrialNode {
   readonly client: MqttClient;
   readonly identity: Identity;
   readonly stream: string = randomUUID();
-  readonly orders: any[] = [];
-  readonly #waiting: { matches: (order: any) => boolean; resolve: (order: any) => void }[] = [];
+  readonly orders: Untyped[] = [];
+  readonly #waiting: { matches: (order: Untyped) => boolean; resolve: (order: Untyped) => void }[] = [];
   closed = false;
 
   constructor(client: MqttClient, identity: Identity) {
@@ -241,7 +279,7 @@ export class TrialNode {
   }
 
   /** Subscribes and says hello; resolves with the hub's `mark`, or with its refusal. */
-  async hello(state: Record<string, unknown> = {}): Promise<any> {
+  async hello(state: Record<string, unknown> = {}): Promise<Untyped> {
     await this.client.subscribeAsync(this.topic("orders"), { qos: 1 });
     const answer = this.order(({ kind }) => kind === "mark" || kind === "refused");
     const base = { v: 1, online: true, bootId: randomUUID(), machineId: this.identity.machineId, agentVersion: "0.1.0", startedAt: new Date().toISOString(), stream: this.stream, mark: null };
@@ -258,12 +296,12 @@ export class TrialNode {
   }
 
   /** The first order that matches, among those that came and those to come. */
-  order(matches: (order: any) => boolean, fromNowOn = true): Promise<any> {
+  order(matches: (order: Untyped) => boolean, fromNowOn = true): Promise<Untyped> {
     const found = fromNowOn ? undefined : this.orders.find(matches);
     return found !== undefined ? Promise.resolve(found) : new Promise((resolve) => this.#waiting.push({ matches, resolve }));
   }
 
-  ack(seq: number): Promise<any> {
+  ack(seq: number): Promise<Untyped> {
     return this.order((order) => order.kind === "ack" && order.seq >= seq, false);
   }
 

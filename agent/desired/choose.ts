@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { join } from "node:path";
 import * as z from "zod";
 import type { Kind, ResourceId } from "../../shared/kinds/kind.ts";
+import { Content } from "../../shared/config/content.ts";
 import { loadNode } from "../../shared/config/repository.ts";
 import { formatDiagnostics } from "../../shared/config/diagnostic.ts";
 import { signersIn } from "../../shared/config/signers.ts";
@@ -119,7 +120,7 @@ export class Chooser {
     const desired: Desired = {
       commit: mark.commit,
       sections: node.sections,
-      digestOf: (resource) => digest(node.merged, resource),
+      digestOf: (resource) => digest(node.sections, resource),
       resources: [...node.sections.values()].reduce<number>((sum, section) => sum + Object.keys(section as object).length, 0),
       removalsMax: cluster.guard.removalsMax,
       repairsMax: cluster.guard.repairsMax,
@@ -128,8 +129,10 @@ export class Chooser {
   }
 }
 
-function digest(merged: unknown, resource: ResourceId): string {
+/** Of what is wanted of one resource, contents included; of its whole section where a kind's keys are not the section's. */
+function digest(sections: ReadonlyMap<string, unknown>, resource: ResourceId): string {
   const [kind, key] = splitResource(resource);
-  const section = (merged as Record<string, Record<string, unknown>>)[kind];
-  return createHash("sha256").update(JSON.stringify(section?.[key] ?? section ?? null)).digest("hex").slice(0, 16);
+  const section = sections.get(kind) as Record<string, unknown> | undefined;
+  const contentAsHash = (_name: string, value: unknown) => (value instanceof Content ? createHash("sha256").update(value.bytes).digest("hex") : value);
+  return createHash("sha256").update(JSON.stringify(section?.[key] ?? section ?? null, contentAsHash)).digest("hex").slice(0, 16);
 }

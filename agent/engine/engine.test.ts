@@ -75,7 +75,7 @@ class Node {
   constructor() {
     // The state of packages and units is read as files, as the real kinds do.
     const files = this.host.files;
-    const read = this.host.probe.readText;
+    const read = (path: string) => this.host.files.get(path)?.content ?? null;
     this.host.probe.readText = async (path) => {
       if (path === "/installed") return [...this.host.installed].join(" ");
       if (path === "/running") return [...this.host.running].join(" ");
@@ -189,6 +189,16 @@ describe("the engine", () => {
       const report = await node.converge(desired({}));
       expect(report.changes).toEqual([]);
       expect(node.host.installed.has("web")).toBe(true);
+    });
+
+    test("what was right before and then broken by hand is repaired, and stays not ours", async () => {
+      node.host.files.set("/a", { content: "a", mode: 0o644 });
+      const wanted = desired({ texts: { "/a": { text: "a" } } });
+      await node.converge(wanted);
+      node.host.files.set("/a", { content: "drift", mode: 0o644 });
+      await node.converge(wanted, { cause: "drift" });
+      await node.converge(desired({}));
+      expect(node.host.files.get("/a")?.content).toBe("a");
     });
 
     test("goes in reverse order of kinds, before anything is made", async () => {

@@ -1,11 +1,12 @@
 import type { Clock } from "../../shared/clock.ts";
 import type { Kind } from "../../shared/kinds/kind.ts";
+import { declaredPresent } from "../../shared/kinds/packages.ts";
 import type { Change, ConvergeReport, PlanReport, Problem } from "../../shared/protocol/report.ts";
 import type { Host } from "../host/host.ts";
 import { forgetOldRepairs, resetBreakers } from "./breaker.ts";
 import { changeOf, diffOf } from "./describe.ts";
 import type { Inventory } from "./inventory.ts";
-import { countRemovals, planAll, planKind, presentPackages, removalsFirst, splitRemovals } from "./plan.ts";
+import { countRemovals, planAll, planKind, removalsFirst, splitRemovals } from "./plan.ts";
 import type { Desired, WholePlan } from "./plan.ts";
 import { fitReport } from "./report.ts";
 import { Run } from "./run.ts";
@@ -99,7 +100,7 @@ export class Engine {
       host: this.#host,
       inventory: this.#inventory,
       desired,
-      declaredPackages: presentPackages(desired),
+      declaredPackages: declaredPresent((desired.sections.get("packages") ?? {}) as Parameters<typeof declaredPresent>[0]),
       isDrift: this.#inventory.held === desired.commit,
       nowMs,
       signal,

@@ -1,6 +1,4 @@
-import type * as z from "zod";
 import type { Kind, Probe, ResourceId, Step } from "../../shared/kinds/kind.ts";
-import type { packages } from "../../shared/kinds/packages.ts";
 import type { Problem } from "../../shared/protocol/report.ts";
 import type { Inventory } from "./inventory.ts";
 
@@ -79,12 +77,6 @@ export function splitRemovals(steps: readonly Step[]): { readonly early: readonl
   const pruned = new Set(steps.filter((step) => step.release === true).map((step) => step.resource));
   const isEarly = (step: Step) => step.removes === true && step.do !== "package" && pruned.has(step.resource);
   return { early: steps.filter(isEarly), rest: steps.filter((step) => !isEarly(step)) };
-}
-
-/** Packages that must not go, whatever a transaction would like. */
-export function presentPackages(desired: Desired): ReadonlySet<string> {
-  const section = (desired.sections.get("packages") ?? {}) as z.output<typeof packages.schema>;
-  return new Set(Object.keys(section).filter((name) => section[name]?.state === "present"));
 }
 
 /** How many managed things a plan would take away, however many steps that needs. */

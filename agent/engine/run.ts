@@ -89,7 +89,8 @@ export class Run {
   reportLeftover(step: Step): void {
     if (this.#failed.has(step.resource)) return;
     this.#failed.add(step.resource);
-    this.changes.push(changeOf(step, "failed", "it was changed, and a second look finds it different again: another program may be changing it, or it cannot be had like this"));
+    const reason = step.do === "fail" ? step.message : "it was changed, and a second look finds it different again: another program may be changing it, or it cannot be had like this";
+    this.changes.push(changeOf(step, "failed", reason));
   }
 
   #passesBreaker(step: Step): boolean {
@@ -107,15 +108,17 @@ export class Run {
 
   /** Claims, earlier content and triggers, on disk before the first step runs. */
   async #remember(steps: readonly Step[]): Promise<void> {
-    const { inventory, host } = this.#context;
+    const { inventory, host, isDrift } = this.#context;
     for (const step of steps) {
+      for (const trigger of step.then ?? []) inventory.addPending(trigger);
+      // What was right before and is not ours stays not ours when somebody breaks it: what they made of it is nothing to go back to.
+      if (isDrift) continue;
       if (step.claim !== undefined && !inventory.owns(step.resource)) {
         inventory.claim(step.resource, step.claim);
         this.#newClaims.add(step.resource);
       }
       const path = changedPath(step);
       if (path !== undefined && inventory.earlier(path) === undefined) inventory.keepEarlier(path, await host.keep(path));
-      for (const trigger of step.then ?? []) inventory.addPending(trigger);
     }
     await inventory.save();
   }
@@ -151,7 +154,7 @@ export class Run {
       const diff = await diffOf(step, host.probe);
       const path = "path" in step ? step.path : undefined;
       const result = await host.apply(step, path === undefined ? undefined : inventory.earlier(path));
-      if (result.ok && path !== undefined && (step.do === "restore" || (step.do === "remove" && step.release === true))) inventory.forgetEarlier(path);
+      if (result.ok && path !== undefined && (step.do === "restore" || step.release === true)) inventory.forgetEarlier(path);
       this.#finish(step, result, result.ok ? "done" : "failed", diff);
     }
   }

@@ -106,7 +106,8 @@ export class RealHost implements Host {
   async trigger(trigger: Trigger): Promise<StepResult> {
     const argv: [string, ...string[]] = ["systemctl", trigger.action === "reload" ? "try-reload-or-restart" : "try-restart", "--", trigger.unit];
     const output = await this.#processes.run(argv, { timeoutMs: SYSTEMCTL_TIMEOUT_MS });
-    return output.code === 0 ? done : this.#withJournal(failedRun(argv, output), [trigger.unit]);
+    // 5: there is no such unit (systemctl(1), exit status): whatever was to be restarted is gone, and reads nothing any more.
+    return output.code === 0 || output.code === 5 ? done : this.#withJournal(failedRun(argv, output), [trigger.unit]);
   }
 
   /** "See journalctl" helps nobody who reads a status page: the journal's end belongs to the message. */
@@ -145,6 +146,7 @@ export class RealHost implements Host {
         await replaceByLink(path, earlier.target);
         return;
       case "directory":
+        if ((await this.probe.stat(path))?.type !== "directory") await removeOne(path);
         await mkdir(path, { recursive: true });
         await chown(path, earlier.uid, earlier.gid);
         await chmod(path, earlier.mode);

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { connect as connectTls } from "node:tls";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { BODY_SIZE_MAX_BYTES } from "../../shared/protocol/messages.ts";
-import { Trial, connectOnce, report, until, type Identity } from "../trial.ts";
+import { Trial, connectOnce, report, until, type Identity, type Untyped } from "../trial.ts";
 
 /** A real MQTT client with real certificates; everything that a node may not do, it tries. */
 
@@ -23,7 +23,7 @@ beforeEach(async () => {
 });
 afterAll(() => trial.end());
 
-const shown = async (name: string): Promise<any> => (await trial.request("GET", `/api/v1/nodes/${name}`)).json();
+const shown = async (name: string): Promise<Untyped> => (await trial.request("GET", `/api/v1/nodes/${name}`)).json();
 const converge = (more: object = {}): object => ({ v: 1, commit: head, outcome: "converged", at: new Date().toISOString(), failing: [], refused: null, problems: [], ...more });
 
 test("what a node says is stored before it is acknowledged, and shown", async () => {
@@ -45,7 +45,7 @@ test("an event is stored once and acknowledged; the arrival shows with the commi
   const [commit] = (await trial.request("GET", "/api/v1/commits")).json();
   expect(commit.arrivals).toMatchObject([{ node: "n1", outcome: "converged", afterMs: expect.any(Number) }]);
   const reports = (await shown("n1")).converges;
-  expect(reports.filter((one: any) => one.report.outcome === "converged")).toHaveLength(1);
+  expect(reports.filter((one: Untyped) => one.report.outcome === "converged")).toHaveLength(1);
   const wiped = await trial.connect(await trial.enrol("n1"));
   expect(await wiped.hello()).toMatchObject({ kind: "mark", commit: head });
 });

@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { createServer, type Server, type TLSSocket } from "node:tls";
 import type { AddressInfo } from "node:net";
-import { Aedes, type AuthenticateError, type Client, type PublishPacket } from "aedes";
+import { Aedes, type Client, type PublishPacket } from "aedes";
 import type { Logger } from "pino";
 import type { Clock } from "../../shared/clock.ts";
 import { NodeName } from "../../shared/ids.ts";
@@ -112,12 +112,13 @@ export async function startBroker(parts: BrokerParts): Promise<Broker> {
     authenticate(client, _username, _password, done) {
       const peer = peerOf(client);
       const refuse = (message: string): void => {
-        log.warn({ client: String(client.id).slice(0, 64), node: peer?.node }, `MQTT connection refused: ${message}`);
-        done(notAuthorized(message), false);
+        log.warn({ client: client.id.slice(0, 64), node: peer?.node }, `MQTT connection refused: ${message}`);
+        // Answered as 5, not authorized: MQTT 3.1.1, table 3.1.
+        done(null, false);
       };
       if (peer === null) return refuse("the certificate names no node");
       if (client.id !== peer.node) return refuse(`the client id must be the certificate's name, ${peer.node}`);
-      if (paceOf(peer.node).connect.take() > 0) return refuse("too many connections in a short time");
+      if (!paceOf(peer.node).connect.admits()) return refuse("too many connections in a short time");
       parts.certificateIsGood(peer.node, peer.serial).then(
         (good) => {
           if (!good) return refuse("the certificate has been revoked or replaced");
@@ -127,7 +128,7 @@ export async function startBroker(parts: BrokerParts): Promise<Broker> {
         },
         (error: unknown) => {
           log.error({ err: error, node: peer.node }, "could not look up a certificate");
-          done(notAuthorized("the hub cannot look it up now"), false);
+          refuse("the certificate cannot be looked up now");
         },
       );
     },
@@ -140,9 +141,10 @@ export async function startBroker(parts: BrokerParts): Promise<Broker> {
         sink(node, packet, verdict.reason, verdict.detail);
         return callback(null);
       }
-      const waitMs = paceOf(node).message.take();
+      const turnMs = paceOf(node).message.turnMs();
       const body = verdict.body;
       inTurn(node, async () => {
+        const waitMs = turnMs - clock.monotonicMs();
         if (waitMs > 0) await new Promise<void>((resolve) => clock.after(waitMs, resolve));
         await inbox.take(node, session, body);
       }).then(
@@ -243,9 +245,4 @@ function peerOf(client: Client): Peer | null {
   const certificate = (client.conn as TLSSocket).getPeerCertificate();
   const name = NodeName.safeParse(certificate.subject?.CN);
   return name.success ? { node: name.data, serial: serialOf(certificate.serialNumber), session: null } : null;
-}
-
-/** CONNACK return code 5, not authorized: MQTT 3.1.1, table 3.1. */
-function notAuthorized(message: string): AuthenticateError {
-  return Object.assign(new Error(message), { returnCode: 5 }) as AuthenticateError;
 }

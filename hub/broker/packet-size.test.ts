@@ -7,7 +7,7 @@ function packet(bodyBytes: number): Uint8Array {
     length.push((rest % 128) | (rest >= 128 ? 0x80 : 0));
     if (rest < 128) break;
   }
-  return new Uint8Array([0x30, ...length, ...new Array<number>(bodyBytes).fill(0xff)]);
+  return new Uint8Array([0x30, ...length, ...Array.from({ length: bodyBytes }, () => 0xff)]);
 }
 
 describe("packet sizes", () => {

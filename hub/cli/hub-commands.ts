@@ -1,4 +1,4 @@
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import type { Clock } from "../../shared/clock.ts";
 import type { ClusterSummary, NodeAddAnswer, NodeSummary, StoredConverge } from "../../shared/protocol/api.ts";
 import type { PlanReport } from "../../shared/protocol/report.ts";
@@ -76,11 +76,33 @@ export function hubCommands(terminal: Terminal = processTerminal(), clock: Pick<
       ask<PlanReport>(flags, (client) => client.call("POST", `/nodes/${encodeURIComponent(name)}/plan`, { branch: flags.branch ?? null }, planTimeoutMs), (report) => showPlan(name, report, paint)),
     );
 
+  const token = new Command("token").description("add, list and revoke tokens of the API, one for each person or program");
+  token.addCommand(
+    connecting(new Command("add"))
+      .description("make a token; it is shown once")
+      .argument("<name>", "whose it is: commits are shown as pushed by this name")
+      .addOption(new Option("--role <role>", "read: see everything; admin: push, add and revoke nodes, plan").choices(["read", "admin"]).default("read"))
+      .action((name: string, flags: ConnectionFlags & { role: string }) =>
+        ask<{ token: string }>(flags, (client) => client.call("POST", "/tokens", { name, role: flags.role }), (added) => `${added.token}\n`),
+      ),
+  );
+  token.addCommand(
+    connecting(new Command("list"))
+      .description("names and roles of the tokens")
+      .action((flags: ConnectionFlags) => ask<{ name: string; role: string; createdAt: string }[]>(flags, (client) => client.call("GET", "/tokens"), (tokens) => tokens.map((each) => `${each.name}  ${each.role}  since ${each.createdAt.slice(0, 10)}\n`).join(""))),
+  );
+  token.addCommand(
+    connecting(new Command("revoke"))
+      .description("end a token and the sessions opened with it")
+      .argument("<name>", "the token's name")
+      .action((name: string, flags: ConnectionFlags) => ask(flags, (client) => client.call("DELETE", `/tokens/${encodeURIComponent(name)}`), () => `the token ${name} has ended\n`)),
+  );
+
   const loginLink = connecting(new Command("login-link"))
     .description("make a link that logs a browser in, once")
     .action((flags: ConnectionFlags) => ask<{ url: string }>(flags, (client) => client.call("POST", "/login-links"), ({ url }) => `${url}\n`));
 
-  return [status, node, log, plan, loginLink];
+  return [status, node, log, plan, token, loginLink];
 }
 
 /** The newest reports, oldest first, of one node or of all. */

@@ -9,9 +9,10 @@ import { processTerminal, type Terminal } from "./terminal.ts";
  * schemas that `validate` has to load.
  */
 const groups: readonly { readonly words: readonly string[]; readonly load: (terminal: Terminal) => Promise<readonly Command[]> }[] = [
+  { words: ["init"], load: async (terminal) => [(await import("./init.ts")).initCommand(terminal)] },
   { words: ["validate"], load: async (terminal) => [(await import("./validate.ts")).validateCommand(terminal)] },
   { words: ["render"], load: async (terminal) => [(await import("./render.ts")).renderCommand(terminal)] },
-  { words: ["status", "node", "log", "plan", "login-link"], load: async (terminal) => (await import("./hub-commands.ts")).hubCommands(terminal) },
+  { words: ["status", "node", "log", "plan", "token", "login-link"], load: async (terminal) => (await import("./hub-commands.ts")).hubCommands(terminal) },
   { words: ["login"], load: async (terminal) => [(await import("./login.ts")).loginCommand(terminal)] },
   { words: ["hub"], load: async (terminal) => [(await import("./hub.ts")).hubCommand(terminal)] },
 ];

@@ -7,7 +7,7 @@ import { ConvergeReport, PlanReport } from "../../shared/protocol/report.ts";
 import type { PageChange, PageData } from "../page-data.ts";
 import type { CommitRow, ArrivalRow } from "../store/commits.ts";
 import type { NodeRow } from "../store/nodes.ts";
-import type { ConvergeRow, NodeStateRow } from "../store/reports.ts";
+import type { ConvergeRow, NodeStateSummary } from "../store/reports.ts";
 import type { Stores } from "../store/retention.ts";
 import { isoTime } from "../system-clock.ts";
 import type { Changes } from "./changes.ts";
@@ -31,7 +31,7 @@ export const convergesShown = 50;
 interface Known {
   readonly row: NodeRow | null;
   readonly desired: DesiredNode | null;
-  readonly state: NodeStateRow | null;
+  readonly state: NodeStateSummary | null;
 }
 
 /** Puts together what pages and the API show, out of the database, the repository and who is connected. */
@@ -97,6 +97,11 @@ export class FleetView implements PageData {
       lastPlan: plan === null || state?.planAtMs == null ? null : { receivedAt: isoTime(state.planAtMs), report: plan },
       converges: await this.converges(name, convergesShown),
     };
+  }
+
+  /** Fails when the database cannot be read. */
+  async probe(): Promise<void> {
+    await this.#stores.commits.head();
   }
 
   async commits(): Promise<CommitSummary[]> {

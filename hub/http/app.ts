@@ -1,11 +1,11 @@
 import { Hono } from "hono";
 import { secureHeaders } from "hono/secure-headers";
 import type { Logger } from "pino";
-import type { Clock } from "../../shared/clock.ts";
 import type { Changes } from "../fleet/changes.ts";
 import { loginPage, errorPage } from "../page/notices.ts";
 import { PAGE_HEADERS, assetRoutes, pageRoutes } from "../page/routes.ts";
-import { apiRoutes, fail, isSameOrigin, type ApiParts } from "./api.ts";
+import { apiRoutes, type ApiParts } from "./api.ts";
+import { fail, isSameOrigin } from "./api-answers.ts";
 import type { HubEnv } from "./environment.ts";
 import { streamChanges } from "./events.ts";
 
@@ -13,7 +13,6 @@ import { streamChanges } from "./events.ts";
 
 export interface AppParts extends ApiParts {
   readonly changes: Changes;
-  readonly clock: Clock;
   readonly caPem: string;
   /** Aborted when the hub stops, so that open streams end. */
   readonly stopped: AbortSignal;
@@ -32,7 +31,7 @@ export function hubApp(parts: AppParts): Hono<HubEnv> {
   });
   app.get("/healthz", async (c) => {
     // Touches the database, so that a hub which cannot read it does not pass for a healthy one.
-    await parts.view.commits();
+    await parts.view.probe();
     return c.text("ok\n");
   });
   app.get("/ca.pem", (c) => c.body(parts.caPem, 200, { "content-type": "application/x-pem-file" }));
@@ -78,8 +77,8 @@ function loginRoutes(app: Hono<HubEnv>, { gate }: AppParts): void {
     const fromBrowser = c.req.header("origin") !== undefined || c.req.header("sec-fetch-site") !== undefined;
     if (fromBrowser && !isSameOrigin(c)) return page(c, loginPage({ error: "That form did not come from this page. Try again here." }), 403);
     const body = await formOf(c.env.incoming.headers["content-length"], () => c.req.parseBody());
-    const token = String(body["token"] ?? "").trim();
-    const next = nextOf(String(body["next"] ?? ""));
+    const token = textOf(body["token"]).trim();
+    const next = nextOf(textOf(body["next"]));
     const login = await gate.login(token, c.env.incoming);
     if (!login.ok) {
       if (login.retryAfterS > 0) c.header("retry-after", String(login.retryAfterS));
@@ -98,6 +97,10 @@ function loginRoutes(app: Hono<HubEnv>, { gate }: AppParts): void {
 async function formOf(contentLength: string | undefined, parse: () => Promise<Record<string, unknown>>): Promise<Record<string, unknown>> {
   const sizeBytes = Number(contentLength ?? Number.NaN);
   return sizeBytes <= loginBodyMaxBytes ? parse() : {};
+}
+
+function textOf(field: unknown): string {
+  return typeof field === "string" ? field : "";
 }
 
 /** Only a path of our own: `//host` and `/\host` are other hosts to a browser. */

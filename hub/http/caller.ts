@@ -133,7 +133,7 @@ export class Gate {
       return { kind: "refused", status: 401, code: "certificate-revoked", message: "this certificate has been revoked or replaced: run `evenkeel node add NAME`, and enrol the machine again", retryAfterS: 0 };
     }
     this.#remember(name.data, socket);
-    return { kind: "node", node: name.data, publicKeyPem: certificate.publicKey.export({ type: "spki", format: "pem" }).toString() };
+    return { kind: "node", node: name.data, publicKeyPem: certificate.publicKey.export({ type: "spki", format: "pem" }) };
   }
 
   #remember(node: NodeName, socket: TLSSocket): void {

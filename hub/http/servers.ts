@@ -26,7 +26,7 @@ const limits = { headersTimeout: 20_000, requestTimeout: 10 * 60_000, keepAliveT
 
 /** Git's requests go straight to its own streams, all others to the application. */
 export function listenerFor(parts: { readonly app: Hono<HubEnv>; readonly git: GitHttp; readonly gate: Gate; readonly log: Logger }): Listener {
-  const web = getRequestListener(parts.app.fetch as Parameters<typeof getRequestListener>[0]);
+  const web = getRequestListener(parts.app.fetch);
   return (incoming, outgoing) => {
     if (!(incoming.url ?? "").startsWith(gitPath)) return void web(incoming, outgoing);
     serveGit(parts.git, parts.gate, incoming, outgoing).catch((error: unknown) => {

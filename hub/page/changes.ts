@@ -2,12 +2,13 @@ import { html } from "hono/html";
 import type { Change, Problem } from "../../shared/protocol/report.ts";
 import { outcomeMark } from "./condition.ts";
 import { diffView } from "./diff.ts";
-import { capped, clip, type Html, more, plain, plural } from "./format.ts";
+import { capped, clip, type Html, more, plain, plural, prose } from "./format.ts";
 
 /** Resource names come from nodes and may be long; a page shows this much. */
 export const RESOURCE_CHARS_MAX = 160;
 /** Lines of a program's output that are shown before one has to ask for the rest. */
 const TAIL_LINES_MAX = 6;
+const REASON_CHARS_MAX = 1_000;
 
 /** `files//etc/motd` as kind and key, so that the eye finds the key. Long ones break anywhere, never the page. */
 export function resourceName(resource: string): Html {
@@ -25,11 +26,11 @@ export function resourceName(resource: string): Html {
 export function errorView(error: string, id: string): Html {
   const [reason = "", ...rest] = plain(error).trim().split("\n");
   const output = rest.join("\n").replace(/^\n+|\s+$/g, "");
-  if (output === "") return html`<p class="reason">${reason}</p>`;
+  if (output === "") return html`<p class="reason">${prose(reason, REASON_CHARS_MAX)}</p>`;
   const lines = output.split("\n");
   const hidden = lines.length - TAIL_LINES_MAX;
-  if (hidden <= 1) return html`<p class="reason">${reason}</p><pre class="output" tabindex="0" aria-label="Output">${output}</pre>`;
-  return html`<p class="reason">${reason}</p>
+  if (hidden <= 1) return html`<p class="reason">${prose(reason, REASON_CHARS_MAX)}</p><pre class="output" tabindex="0" aria-label="Output">${output}</pre>`;
+  return html`<p class="reason">${prose(reason, REASON_CHARS_MAX)}</p>
 <details class="output-all" id="${id}"><summary>all ${lines.length} lines of output</summary><pre class="output" tabindex="0" aria-label="All output">${output}</pre></details>
 <pre class="output tail" tabindex="0" aria-label="End of the output">${lines.slice(-TAIL_LINES_MAX).join("\n")}</pre>`;
 }
@@ -47,7 +48,7 @@ function changeItem(change: Change, id: string): Html {
   <p class="what">${outcomeMark(change.result)} ${resourceName(change.resource)} <span class="action">${clip(change.action, 200)}</span>${
     change.impact === "none" ? "" : html` <span class="impact" title="How much it disturbs">${change.impact}</span>`
   }</p>
-  <p class="why">${clip(change.why, 500)}</p>
+  <p class="why">${prose(change.why, 500)}</p>
   ${change.error === undefined ? "" : html`<div class="trouble">${errorView(change.error, `${id}-error`)}</div>`}
   ${change.diff === undefined || change.diff === "" ? "" : diffView(change.diff, `What changes in ${clip(change.resource, RESOURCE_CHARS_MAX)}`)}
 </li>`;
@@ -59,7 +60,7 @@ export function problemList(problems: readonly Problem[], max: number): Html | s
   return html`<ul class="problems">
     ${shown.map((problem) => html`<li><p><b class="code">${clip(problem.code, 64)}</b> ${
       problem.resource === undefined ? "" : resourceName(problem.resource)
-    }</p><p class="reason">${clip(problem.message, 1_000)}</p></li>`)}
+    }</p><p class="reason">${prose(problem.message, REASON_CHARS_MAX)}</p></li>`)}
   </ul>${more(hidden)}`;
 }
 

@@ -4,7 +4,7 @@ import type { ClusterSummary, CommitSummary, NodeSummary } from "../../shared/pr
 import { errorView, resourceName } from "./changes.ts";
 import { arrivalMarks, pushedBy, slowest } from "./commits.ts";
 import { CONDITION_LOOKS, conditionPill, conditionTally, symbol, type Tone } from "./condition.ts";
-import { capped, clip, duration, type Html, more, nodeHref, plain, plural, timeAgo } from "./format.ts";
+import { capped, clip, duration, type Html, more, nodeHref, plain, plural, prose, timeAgo } from "./format.ts";
 import { type Headline, headlineOf, inOrder, isMember } from "./headline.ts";
 import { boat } from "./layout.ts";
 
@@ -30,7 +30,7 @@ function hero(summary: ClusterSummary, headline: Headline, nowMs: number): Html 
   ${boat("hero-boat")}
   <div>
     <h1 aria-live="polite">${headline.title}</h1>
-    ${headline.details.map((detail) => html`<p class="detail">${detail}</p>`)}
+    ${headline.details.map((detail) => html`<p class="detail">${prose(detail, 300)}</p>`)}
     ${summary.head === null ? "" : headLine(summary, summary.head, nowMs)}
     ${summary.nodes.length === 0 ? "" : conditionTally(summary.nodes.map(({ condition }) => condition))}
   </div>
@@ -61,16 +61,23 @@ function card(node: NodeSummary, head: CommitSummary | null, commits: readonly C
   const tone: Tone = CONDITION_LOOKS[node.condition].tone;
   return html`<li class="card" id="card-${node.name}" data-tone="${tone}">
   <header><h3><a id="to-${node.name}" href="${nodeHref(node.name)}">${clip(node.name, 63)}</a></h3>${conditionPill(node.condition)}</header>
-  ${node.why === "" ? "" : html`<p class="why">${clip(node.why, 300)}</p>`}
+  ${node.why === "" || whyIsShownBelow(node) ? "" : html`<p class="why">${prose(node.why, 300)}</p>`}
   <div class="card-body">${cardTrouble(node)}
   <dl class="pairs">
     <div><dt>Commit</dt><dd>${commitOf(node, head, commits)}</dd></div>
     <div><dt>Last seen</dt><dd>${lastSeen(node, nowMs)}</dd></div>
-    <div><dt>Drift repaired, 24 h</dt><dd>${node.driftRepairs24h === 0 ? "none" : `${node.driftRepairs24h}\u00d7`}</dd></div>
+    ${isMember(node) ? html`<div><dt>Drift repaired, 24 h</dt><dd>${node.driftRepairs24h === 0 ? "none" : `${node.driftRepairs24h}\u00d7`}</dd></div>` : ""}
     ${node.roles.length === 0 ? "" : html`<div class="extra"><dt>${node.roles.length === 1 ? "Role" : "Roles"}</dt><dd>${clip(node.roles.join(", "), 80)}</dd></div>`}
     ${node.address === null ? "" : html`<div class="extra"><dt>Address</dt><dd>${clip(node.address, 64)}</dd></div>`}
   </dl></div>
 </li>`;
+}
+
+/** The sentence about a failing or refusing node repeats the reason that stands in full beneath it. */
+export function whyIsShownBelow({ condition, converge }: NodeSummary): boolean {
+  if (converge === null) return false;
+  if (condition === "refused") return converge.refused !== null;
+  return condition === "failing" && converge.failing.length + converge.problems.length > 0;
 }
 
 function smallCard(node: NodeSummary, nowMs: number): Html {
@@ -117,7 +124,7 @@ export function commitOf(node: NodeSummary, head: CommitSummary | null, commits:
   if (node.commit === null) return "none yet";
   const at = commits.findIndex(({ id }) => id === node.commit);
   const headAt = head === null ? -1 : commits.findIndex(({ id }) => id === head.id);
-  const behind = at > headAt && headAt >= 0 ? at - headAt : 0;
+  const behind = isMember(node) && at > headAt && headAt >= 0 ? at - headAt : 0;
   const where = node.commit === head?.id ? "head" : behind > 0 ? `${behind}\u00a0behind` : "";
   return html`<a class="commit" href="/commits#c-${node.commit}" title="${node.commit}"><code>${shortCommit(node.commit)}</code></a>${where === "" ? "" : ` ${where}`}`;
 }
@@ -151,8 +158,9 @@ function nextSteps(summary: ClusterSummary): Html {
       <p>Make one, or take a repository that you have, and push it to this hub. Every commit must be signed with a key that the nodes know.</p>
       <pre class="command" tabindex="0" aria-label="Commands"><code>evenkeel init my-cluster
 cd my-cluster
+git remote add hub https://HUB:7443/cluster.git
 git push hub main</code></pre>
-      <p>The hub checks it before it takes it; a mistake is shown in your terminal with its file and line.</p></li>` : ""}
+      <p>Your access token is the password; with the hub's own Git address, it stands in what the hub prints when it starts. The hub checks what you push before it takes it, and shows a mistake in your terminal with its file and line.</p></li>` : ""}
   </ol>
 </section>`;
 }

@@ -32,12 +32,12 @@ export function arrivalMarks(commit: CommitSummary, names: readonly string[], is
   const arrivals = [...commit.arrivals].sort(troubleFirst);
   const missing = isHead ? missingAt(commit, names) : [];
   if (arrivals.length + missing.length === 0) return html`<p class="meta marks-none">on no node; a newer one came first</p>`;
-  if (arrivals.length > MARKS_MAX && missing.length === 0 && arrivals.every(({ outcome }) => outcome === "converged")) {
-    return html`<ul class="marks"><li class="mark" data-tone="good">${symbol("check")}all ${plural(arrivals.length, "node")} <span class="took">${duration(slowest(arrivals))}</span></li></ul>`;
-  }
+  const well = arrivals.filter(({ outcome }) => outcome === "converged");
+  // On a large cluster, only what is out of the ordinary is named.
+  const summed = arrivals.length + missing.length > MARKS_MAX && well.length > 1;
   const marks = [
     ...missing.map((name) => html`<li class="mark" data-tone="off">${symbol("dots")}${clip(name, 63)} <span class="took">not yet</span></li>`),
-    ...arrivals.map((arrival) => {
+    ...(summed ? arrivals.slice(0, arrivals.length - well.length) : arrivals).map((arrival) => {
       const look = outcomeLook(arrival.outcome);
       return html`<li class="mark" data-tone="${look.tone}">${symbol(look.symbol)}${clip(arrival.node, 63)} <span class="took">${
         arrival.outcome === "converged" ? "" : `${clip(arrival.outcome, 20)} `
@@ -45,7 +45,9 @@ export function arrivalMarks(commit: CommitSummary, names: readonly string[], is
     }),
   ];
   const { shown, hidden } = capped(marks, MARKS_MAX);
-  return html`<ul class="marks" aria-label="Arrived at">${shown}${hidden > 0 ? html`<li class="mark" data-tone="off">… and ${hidden} more</li>` : ""}</ul>`;
+  return html`<ul class="marks" aria-label="Arrived at">${shown}${hidden > 0 ? html`<li class="mark" data-tone="off">… and ${hidden} more</li>` : ""}${
+    summed ? html`<li class="mark" data-tone="good">${symbol("check")}${plural(well.length, "node")} <span class="took">${duration(slowest(well))}</span></li>` : ""
+  }</ul>`;
 }
 
 function missingAt({ arrivals }: CommitSummary, names: readonly string[]): string[] {
@@ -127,7 +129,7 @@ const GRID = [
  * logarithmic, since one file takes a second and a kernel ten minutes; its lines say so.
  */
 function columns(commits: readonly CommitSummary[]): Html | string {
-  const points = commits.filter(({ arrivals }) => arrivals.length > 0).slice(0, COLUMNS_MAX).reverse();
+  const points = commits.filter(({ arrivals }) => arrivals.length > 0).slice(0, COLUMNS_MAX).toReversed();
   if (points.length < 3) return "";
   const times = points.map(({ arrivals }) => Math.max(1, slowest(arrivals)));
   const floorMs = GRID.findLast(({ ms }) => ms < Math.min(...times))?.ms ?? 10;

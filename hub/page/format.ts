@@ -64,6 +64,15 @@ export function plain(text: string): string {
   return text.replaceAll("\r\n", "\n").replace(ESCAPE_SEQUENCES, "").replace(INVISIBLE, "\ufffd");
 }
 
+const ISO_TIME = /\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z/g;
+
+/** A sentence as the hub and the agents write them: commands between backticks are set as code, times are made readable. */
+export function prose(text: string, charsMax: number): Html {
+  // Splitting at pairs leaves what is between them at the odd places; a lone backtick stays what it is.
+  const parts = clip(text.replace(ISO_TIME, exact), charsMax).split(/`([^`\n]+)`/);
+  return html`${parts.map((part, index) => (index % 2 === 0 ? part : html`<code>${part}</code>`))}`;
+}
+
 /** At most `charsMax` characters; what was cut is shown by an ellipsis. */
 export function clip(text: string, charsMax: number): string {
   const whole = plain(text);

@@ -63,7 +63,8 @@ function trouble(node: NodeSummary): string {
   const name = clip(node.name, 63);
   if (node.condition === "refused") {
     const refused = node.converge?.refused?.commit;
-    return refused === undefined ? `${name} refused the newest commit` : `${name} refused ${shortCommit(plain(refused))}`;
+    // Without a commit it is the hub that does not deal with the node, as with a cloned disk.
+    return refused === undefined ? `${name} is refused by the hub` : `${name} refused ${shortCommit(plain(refused))}`;
   }
   const resources = node.condition === "failing" ? (node.converge?.failing ?? []) : [];
   const [resource] = resources;

@@ -50,6 +50,7 @@ ${frame.body}
 </main>
 <footer class="foot">
   <p>Evenkeel${frame.hubVersion === null ? "" : ` ${plain(frame.hubVersion)}`}${frame.cluster === null ? "" : html` · the same as <a href="/api/v1/cluster">JSON</a>`}</p>
+  ${frame.live ? html`<form method="post" action="/logout"><button>Log out</button></form>` : ""}
 </footer>
 </body>
 </html>

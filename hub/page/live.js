@@ -1,5 +1,4 @@
-// At the hub's word, fetches this page again and changes only what differs, so that scrolling, focus and what is
-// unfolded stay.
+// At the hub's word, fetches this page again and changes only what differs.
 const $ = (query, root = document) => root.querySelector(query);
 const main = $("main"), live = $("#live"), words = $("[role=status]", live);
 let events, timer, busy, again, aheadMs = main.dataset.now - Date.now();
@@ -41,17 +40,14 @@ async function refresh() {
 }
 
 function morph(old, fresh) {
-  for (const name of [...old.getAttributeNames(), ...fresh.getAttributeNames()]) {
-    const value = fresh.getAttribute(name);
-    if (name === "open") continue; // the reader's
-    if (value === null) old.removeAttribute(name);
-    else old.setAttribute(name, value);
-  }
+  for (const { name, value } of fresh.attributes) old.setAttribute(name, value);
+  // `open` is the reader's
+  for (const { name } of [...old.attributes]) if (name !== "open" && !fresh.hasAttribute(name)) old.removeAttribute(name);
   const wanted = [...fresh.childNodes], find = (root, { id }) => id && root.children.namedItem(id);
   for (const child of [...old.children]) if (child.id && !find(fresh, child)) child.remove();
   let at = old.firstChild;
   for (const want of wanted) {
-    const have = find(old, want) || (at && !at.id && at.nodeName === want.nodeName && at);
+    const have = find(old, want) || (at?.nodeName === want.nodeName && !at.id && at);
     if (have && have === at) at = at.nextSibling;
     else old.insertBefore(have || want, at);
     if (have && want.data === undefined) morph(have, want);
@@ -71,7 +67,7 @@ function tick() { // in the words of format.ts
 
 function connect() {
   events = new EventSource("/api/v1/events");
-  events.onopen = () => soon(0); // for what was missed
+  events.onopen = () => soon(0); // what was missed
   events.addEventListener("change", () => soon(100));
   events.onerror = () => {
     lost();

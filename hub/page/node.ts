@@ -2,9 +2,9 @@ import { html } from "hono/html";
 import { shortCommit } from "../../shared/ids.ts";
 import type { CommitSummary, NodeDetail, StoredConverge } from "../../shared/protocol/api.ts";
 import { changeCount, changeList, errorView, problemList, resourceName } from "./changes.ts";
-import { commitOf, lastSeen } from "./cluster.ts";
+import { commitOf, lastSeen, whyIsShownBelow } from "./cluster.ts";
 import { CONDITION_LOOKS, conditionPill, outcomeLook, outcomeMark } from "./condition.ts";
-import { byName, capped, clip, duration, exact, type Html, more, nodeHref, plain, plural, timeAgo } from "./format.ts";
+import { byName, capped, clip, duration, exact, type Html, more, nodeHref, plain, plural, prose, timeAgo } from "./format.ts";
 
 const FAILING_MAX = 10;
 const PROBLEMS_MAX = 10;
@@ -20,7 +20,7 @@ export function nodeView(node: NodeDetail, head: CommitSummary | null, commits: 
   return html`<nav class="crumbs" aria-label="Where you are"><a href="/">Cluster</a> <span aria-hidden="true">/</span> <span aria-current="page">${clip(node.name, 63)}</span></nav>
 <section class="node-head" data-tone="${CONDITION_LOOKS[node.condition].tone}">
   <h1>${clip(node.name, 63)} ${conditionPill(node.condition)}</h1>
-  ${node.why === "" ? "" : html`<p class="lead">${clip(node.why, 1_000)}</p>`}
+  ${node.why === "" || whyIsShownBelow(node) ? "" : html`<p class="lead">${prose(node.why, 1_000)}</p>`}
   <dl class="pairs wide">
     <div><dt>Commit</dt><dd>${commitOf(node, head, commits)}</dd></div>
     <div><dt>Last seen</dt><dd>${lastSeen(node, nowMs)}</dd></div>

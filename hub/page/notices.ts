@@ -20,7 +20,7 @@ export function loginPage({ error, next }: Login = {}): Html {
     <input id="token" name="token" type="password" required autofocus autocomplete="current-password" spellcheck="false" autocapitalize="off" aria-describedby="token-help${error === undefined ? "" : " token-error"}">
     ${error === undefined ? "" : html`<p id="token-error" class="form-error" role="alert">${plain(error)}</p>`}
     <button>Log in</button>
-    <p id="token-help" class="hint">It was shown when the hub was set up; <code>npm start</code> prints a login link with it.</p>
+    <p id="token-help" class="hint">The first one is in <code>admin.token</code> in the hub's data directory. <code>evenkeel login-link</code> prints a link that needs none.</p>
   </form>
 </section>`;
   return layout({ title: "Log in", cluster: null, hubVersion: null, active: null, alert: false, live: false, nowMs: 0, body });

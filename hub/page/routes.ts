@@ -3,6 +3,7 @@ import type { ClusterSummary } from "../../shared/protocol/api.ts";
 import type { Clock } from "../../shared/clock.ts";
 import { NodeName } from "../../shared/ids.ts";
 import type { PageData } from "../page-data.ts";
+import { systemClock } from "../system-clock.ts";
 import { assets } from "./assets.ts";
 import { clusterView } from "./cluster.ts";
 import { commitsView } from "./commits.ts";
@@ -25,15 +26,15 @@ export const PAGE_HEADERS: Readonly<Record<string, string>> = {
   "x-content-type-options": "nosniff",
 };
 
-const WALL_CLOCK: Pick<Clock, "nowMs"> = { nowMs: () => Date.now() };
-
 /**
  * The status page: `/`, `/nodes/:name`, `/converges/:id`, `/commits`, and its assets. It expects somebody in front of it
- * who lets in only those who may read; the assets may be had by everybody.
+ * who lets in only those who may read; the assets may be had by everybody. It answers every other address with a page that
+ * says so, and therefore is mounted last.
  *
  * @param clock what the ages on the page are counted from
+ * @param failed is told why a page could not be made; its reader is not
  */
-export function pageRoutes(data: PageData, clock: Pick<Clock, "nowMs"> = WALL_CLOCK): Hono {
+export function pageRoutes(data: PageData, clock: Pick<Clock, "nowMs"> = systemClock, failed: Failed = toStandardError): Hono {
   const app = new Hono();
   app.route("/", assetRoutes());
 
@@ -70,13 +71,18 @@ export function pageRoutes(data: PageData, clock: Pick<Clock, "nowMs"> = WALL_CL
     return answer(c, { ...frameOf(summary, nowMs), title: `Report of ${plain(stored.node)}`, body: convergeView(stored, nowMs) });
   });
 
-  app.notFound((c) => send(c, notFoundPage(c.req.path), 404));
+  app.get("*", async (c) => send(c, notFoundPage(c.req.path, (await data.cluster()).cluster), 404));
   app.onError((error, c) => {
-    // The reader gets a calm page; the reason belongs to whoever runs the hub.
-    console.error(`page: answering ${c.req.method} ${plain(c.req.path)}: ${error.stack ?? error.message}`);
+    failed(error, c.req.path);
     return send(c, brokenPage(), 500);
   });
   return app;
+}
+
+type Failed = (error: Error, path: string) => void;
+
+function toStandardError(error: Error, path: string): void {
+  console.error(`making the page ${clip(path, 200)} failed: ${error.stack ?? error.message}`);
 }
 
 /** Style, script and icons, to be had without a session: the login page needs them. */

@@ -218,7 +218,7 @@ export function busyCluster(): Cluster {
 
 export function failingNode(name = "n2"): NodeSummary {
   return node(name, "failing", {
-    why: "2 of 48 resources are not what the commit says; the rest is.",
+    why: "packages/nginx: apt-get ended with 100: a package could not be configured (and 1 more)",
     driftRepairs24h: 3,
     converge: {
       v: 1, commit: HEAD, outcome: "failed", at: before(50 * SECOND_MS), refused: null,
@@ -236,17 +236,17 @@ export function badCluster(): Cluster {
   const nodes = [
     node("n1"),
     failingNode("n2"),
-    node("n3", "offline", { why: "Its connection broke; it keeps the last commit by itself.", lastSeenAt: before(2.4 * HOUR_MS), commit: OLDER }),
+    node("n3", "offline", { why: "not connected, last heard of at 2026-03-14T00:06:00.000Z", lastSeenAt: before(2.4 * HOUR_MS), commit: OLDER }),
     node("n4", "refused", {
-      why: "It keeps 77e0c1f2: the newest commit may not be applied.", commit: OLDER,
+      why: "refuses 1a2b3c4d: 1a2b3c4d is not signed by a key that this node trusts", commit: OLDER,
       converge: {
         v: 1, commit: OLDER, outcome: "converged", at: before(9 * HOUR_MS), failing: [], problems: [],
         refused: { commit: HEAD, at: before(2 * MINUTE_MS), message: "1a2b3c4d is not signed by a key that this node trusts\nSigned with ED25519 SHA256:9kQ0fU2m (mallory@laptop).\nTrusted are anna@example.org and ci@example.org (/etc/evenkeel/signers).\nSign it with one of these, or add the key in a commit that one of these signs." },
       },
     }),
-    node("n5", "behind", { why: "It has not looked since the push.", commit: OLDER }),
-    node("n6", "waiting", { why: "Its token is valid for 22 more minutes.", online: false, lastSeenAt: null, commit: null, converge: null, agentVersion: null, address: null }),
-    node("n7", "revoked", { why: "Its certificate was revoked.", online: false, lastSeenAt: before(5 * DAY_MS), converge: null, commit: OLDER }),
+    node("n5", "behind", { why: "runs 77e0c1f2, the main branch is at 1a2b3c4d", commit: OLDER }),
+    node("n6", "waiting", { why: "not enrolled yet: run `evenkeel node add n6`, and the command that it prints on the machine", online: false, lastSeenAt: null, commit: null, converge: null, agentVersion: null, address: null }),
+    node("n7", "revoked", { why: "its certificate was revoked at 2026-03-09T02:30:00.000Z; `evenkeel node add n7` would let it enrol again", online: false, lastSeenAt: before(5 * DAY_MS), converge: null, commit: OLDER }),
   ];
   const commits = commitList(["n1", "n2", "n3", "n4", "n5"]).map((commit, index) => index !== 0 ? commit : {
     ...commit,

@@ -130,8 +130,8 @@ async function makeServer(options: PkiOptions, authority: Authority): Promise<Se
 /** After a crash between the two files, key and certificate do not belong together. */
 function fits({ key, cert }: ServerIdentity, authority: Authority): boolean {
   const certificate = new X509Certificate(cert);
-  const publicPem = createPublicKey(key).export({ type: "spki", format: "pem" }).toString();
-  const same = certificate.publicKey.export({ type: "spki", format: "pem" }).toString() === publicPem;
+  const publicPem = createPublicKey(key).export({ type: "spki", format: "pem" });
+  const same = certificate.publicKey.export({ type: "spki", format: "pem" }) === publicPem;
   return same && certificate.verify(new X509Certificate(authority.certificatePem).publicKey);
 }
 
@@ -143,5 +143,5 @@ function needsRenewal(certificatePem: string, { hosts, clock, serverLifetimeMs }
 
 function newKeyPem(): string {
   const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
-  return privateKey.export({ type: "pkcs8", format: "pem" }).toString();
+  return privateKey.export({ type: "pkcs8", format: "pem" });
 }

@@ -100,7 +100,7 @@ function termOf({ nowMs, lifetimeMs }: Lifetime): { serialNumber: string; notBef
 }
 
 function publicPemOf(privatePem: string): string {
-  return createPublicKey(createPrivateKey(privatePem)).export({ type: "spki", format: "pem" }).toString();
+  return createPublicKey(createPrivateKey(privatePem)).export({ type: "spki", format: "pem" });
 }
 
 async function privateKeyOf(pem: string): Promise<CryptoKey> {

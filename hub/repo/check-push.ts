@@ -49,6 +49,8 @@ export interface PushVerdict {
 }
 
 export const refsPerPushMax = 20;
+/** Branches in the repository: previews are for a while, and each is listed to every node that fetches. */
+export const branchesMax = 200;
 
 export async function checkPush(question: PushQuestion): Promise<PushVerdict> {
   const { updates, branch } = question;
@@ -57,6 +59,9 @@ export async function checkPush(question: PushQuestion): Promise<PushVerdict> {
   for (const { ref } of updates) {
     if (ref.startsWith("refs/tags/")) return refuse(`${ref}: tags are not kept here, nodes follow branches only. Push without --tags (git config push.followTags false).`);
     if (!ref.startsWith("refs/heads/")) return refuse(`${ref}: only branches are kept here. Push to refs/heads/NAME.`);
+  }
+  if (updates.some(({ before }) => isNone(before)) && (await countBranches(question.git)) >= branchesMax) {
+    return refuse(`there are ${branchesMax} branches already: delete previews that are over (git push REMOTE --delete NAME) and push again.`);
   }
   const texts: string[] = [];
   let main: AcceptedMain | null = null;
@@ -141,6 +146,11 @@ async function load(question: PushQuestion, commit: string): Promise<(PushVerdic
 async function signersAt(git: Git, commit: string): Promise<readonly Signer[] | null> {
   const file = await git(["cat-file", "blob", `${commit}:${CLUSTER_FILE}`]);
   return file.code === 0 ? signersIn(file.stdout) : null;
+}
+
+async function countBranches(git: Git): Promise<number> {
+  const refs = await git(["for-each-ref", `--count=${branchesMax}`, "--format=x", "refs/heads/"]);
+  return new TextDecoder().decode(refs.stdout).split("\n").filter((line) => line !== "").length;
 }
 
 /** The commit a ref stands at, or null. */

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { Trial } from "../trial.ts";
+import { Trial, type Untyped } from "../trial.ts";
 
 /** Real git pushes over TLS, signed with real keys. */
 
@@ -10,7 +10,7 @@ beforeAll(async () => {
 });
 afterAll(() => trial.end());
 
-const commits = async (): Promise<any[]> => (await trial.request("GET", "/api/v1/commits")).json();
+const commits = async (): Promise<Untyped[]> => (await trial.request("GET", "/api/v1/commits")).json();
 
 describe("a push", () => {
   test("without a token, with a wrong one: refused", async () => {
@@ -25,7 +25,7 @@ describe("a push", () => {
     expect(code).toBe(0);
     expect(await commits()).toMatchObject([{ subject: "Begin", author: "ada <ada@example.org>", signer: "ada", pushedBy: "admin", arrivals: [] }]);
     const cluster = (await trial.request("GET", "/api/v1/cluster")).json();
-    expect(cluster.nodes.map((node: any) => [node.name, node.address, node.condition])).toEqual([
+    expect(cluster.nodes.map((node: Untyped) => [node.name, node.address, node.condition])).toEqual([
       ["n1", "10.0.0.1", "waiting"],
       ["n2", "10.0.0.2", "waiting"],
       ["n3", "10.0.0.3", "waiting"],

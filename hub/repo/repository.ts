@@ -21,6 +21,9 @@ import { gitIn, withScratch } from "./process.ts";
 
 /** Git refuses a push whose pack is larger: git-config(1), receive.maxInputSize. */
 const packMaxBytes = 64 * 1024 * 1024;
+/** Every so many pushes, git is asked whether there is something to pack; it decides by gc.auto. */
+const gcEveryPushes = 50;
+const gcTimeoutMs = 10 * 60_000;
 
 export interface RepositoryParts {
   readonly dataDir: string;
@@ -56,6 +59,7 @@ export class ClusterRepository implements DesiredNodes, RepositoryPins {
   #hooks: HookSocket | null = null;
   /** Pushes are recorded one after the other. */
   #recording: Promise<void> = Promise.resolve();
+  #pushesUntilGc = gcEveryPushes;
 
   private constructor(parts: RepositoryParts) {
     this.#parts = parts;
@@ -92,6 +96,8 @@ export class ClusterRepository implements DesiredNodes, RepositoryPins {
   /** The push is over, well or not: what git has made of it is recorded, once. */
   async end(push: Push): Promise<void> {
     this.#pushes.delete(push.id);
+    this.#pushesUntilGc -= 1;
+    if (this.#pushesUntilGc === 0) void this.#collectGarbage();
     const { accepted } = push;
     if (accepted === null) return;
     const record = this.#recording.then(async () => {
@@ -127,6 +133,13 @@ export class ClusterRepository implements DesiredNodes, RepositoryPins {
     }
   }
 
+  /** Beside everything else, and harmless to it: git keeps what is younger than two weeks (git-gc(1)). */
+  async #collectGarbage(): Promise<void> {
+    const { code, stderr } = await gitIn(this.directory)(["gc", "--auto", "--quiet"], { timeoutMs: gcTimeoutMs });
+    if (code !== 0) this.#parts.log.warn({ code, stderr: stderr.slice(0, 500) }, "could not pack the cluster repository");
+    this.#pushesUntilGc = gcEveryPushes;
+  }
+
   /** Makes the repository at the first start; sets at each start what the hub relies on. */
   async #prepare(): Promise<void> {
     const { branch } = this.#parts;
@@ -145,7 +158,8 @@ export class ClusterRepository implements DesiredNodes, RepositoryPins {
       "receive.denyNonFastForwards": "false",
       "http.receivepack": "true",
       "http.getanyfile": "false",
-      "gc.auto": "0",
+      "gc.auto": "2000",
+      "gc.autoDetach": "false",
     };
     const current = await must(git(["config", "--local", "--list", "-z"]), "reading the cluster repository's settings");
     // With -z, each entry is `name LF value NUL`: git-config(1).

@@ -30,6 +30,17 @@ export class AccessStore {
     );
   }
 
+  /** Ends a token and the sessions that were opened with it. Never the last one of an admin: nobody could get in any more. */
+  async removeToken(name: string): Promise<"removed" | "unknown" | "last-admin"> {
+    const tokens = await this.tokens();
+    const token = tokens.find((each) => each.name === name);
+    if (token === undefined) return "unknown";
+    if (token.role === "admin" && tokens.filter(({ role }) => role === "admin").length === 1) return "last-admin";
+    const { tables } = this.#database;
+    await this.#database.durably(() => tables.batch([tables.delete(apiTokens).where(eq(apiTokens.name, name)), tables.delete(sessions).where(eq(sessions.name, name))]));
+    return "removed";
+  }
+
   async tokenOwner(hash: string): Promise<Person | null> {
     const rows = await this.#database.tables.select({ name: apiTokens.name, role: apiTokens.role }).from(apiTokens).where(eq(apiTokens.hash, hash));
     return rows[0] ?? null;

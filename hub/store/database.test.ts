@@ -16,7 +16,7 @@ test("the Drizzle schema and the migrations describe the same tables", async () 
   const database = await openDatabase(join(directory, "hub.db"), migrations);
   const tables = Object.values(schema).filter((value) => is(value, SQLiteTable)).map((table) => getTableConfig(table as SQLiteTable));
   const found = await database.client.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name <> 'migrations'");
-  expect(tables.map((table) => table.name).sort()).toEqual(found.rows.map((row) => row["name"]).sort());
+  expect(tables.map((table) => table.name).sort()).toEqual(found.rows.map((row) => row["name"] as string).sort());
   for (const table of tables) {
     const { rows } = await database.client.execute(`SELECT name, type, "notnull", pk FROM pragma_table_info('${table.name}')`);
     const key = table.primaryKeys.flatMap((primary) => primary.columns.map((column) => column.name));

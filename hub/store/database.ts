@@ -51,7 +51,7 @@ export async function openDatabase(path: string, migrationsDirectory: string): P
 /** Applies the files of the directory in the order of their names, each in one transaction, each once. */
 async function migrate(client: Client, directory: string): Promise<void> {
   await client.execute("CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP) STRICT");
-  const done = new Set((await client.execute("SELECT name FROM migrations")).rows.map((row) => String(row["name"])));
+  const done = new Set((await client.execute("SELECT name FROM migrations")).rows.map((row) => row["name"] as string));
   const files = readdirSync(directory).filter((name) => /^\d{4}-[a-z0-9-]+\.sql$/.test(name)).sort();
   const unknown = [...done].filter((name) => !files.includes(name));
   if (unknown.length > 0) {

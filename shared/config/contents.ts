@@ -6,7 +6,7 @@ import { CONTENT_SIZE_BYTES_MAX } from "./layout.ts";
 import type { Located } from "./located.ts";
 import { didYouMean } from "./suggest.ts";
 import { compileTemplate } from "./template.ts";
-import type { Template, TemplateRenderer } from "./template.ts";
+import type { RenderedTemplate, Template, TemplateRenderer } from "./template.ts";
 import type { FileTree, TreeEntry } from "./tree.ts";
 
 /**
@@ -48,16 +48,26 @@ export class Contents {
     return undefined;
   }
 
-  /** The bytes for one node. Everything must have been prepared, and prepared well. */
-  async fill(from: ContentSource, span: Span, node: string, renderer: TemplateRenderer): Promise<Uint8Array | Diagnostic> {
-    if ("text" in from) return new TextEncoder().encode(from.text);
-    if ("file" in from) return this.#read(from.file);
-    const earlier = this.#failed.get(from.template);
+  /** The bytes for one node, in the order of `wanted`, or what is wrong. All must have been prepared, and prepared well. */
+  async fill(wanted: readonly { readonly from: ContentSource; readonly span: Span }[], node: string, renderer: TemplateRenderer): Promise<readonly (Uint8Array | Diagnostic)[]> {
+    const paths = new Set(wanted.flatMap(({ from }) => ("template" in from && !this.#failed.has(from.template) ? [from.template] : [])));
+    const rendered = renderer.renderAll([...paths]);
+    return Promise.all(
+      wanted.map(async ({ from, span }) => {
+        if ("text" in from) return new TextEncoder().encode(from.text);
+        if ("file" in from) return this.#read(from.file);
+        return this.#filledIn(from.template, rendered.get(from.template), span, node);
+      }),
+    );
+  }
+
+  #filledIn(path: string, rendered: RenderedTemplate | undefined, span: Span, node: string): Uint8Array | Diagnostic {
+    const earlier = this.#failed.get(path);
     if (earlier !== undefined) return earlier;
-    const rendered = renderer.render(from.template);
+    if (rendered === undefined) throw new Error(`template ${path} was not rendered`);
     if (rendered.ok) return new TextEncoder().encode(rendered.text);
     const diagnostic: Diagnostic = { ...rendered.diagnostic, notes: [noteAt(span, `it is used here, for node ${node}`)] };
-    if (/did not end within/.test(diagnostic.message)) this.#failed.set(from.template, diagnostic);
+    if (rendered.timedOut) this.#failed.set(path, diagnostic);
     return diagnostic;
   }
 
@@ -131,11 +141,16 @@ export function contentsIn(value: unknown, found: Content[] = []): Content[] {
 /** The same value with each content replaced. What has none in it is kept as it is, also when it is frozen. */
 export function withContents(value: unknown, filled: ReadonlyMap<Content, Content>): unknown {
   if (value instanceof Content) return filled.get(value) ?? value;
-  if (contentsIn(value).length === 0) return value;
-  if (value instanceof Map) return new Map([...value].map(([key, each]) => [key, withContents(each, filled)]));
-  if (value instanceof Set) return new Set([...value].map((each) => withContents(each, filled)));
-  if (Array.isArray(value)) return value.map((each) => withContents(each, filled));
-  return Object.fromEntries(Object.entries(value as object).map(([key, each]) => [key, withContents(each, filled)]));
+  if (value instanceof Map) return rebuilt(value, [...value.values()], filled, (values) => new Map([...value.keys()].map((key, index) => [key, values[index]])));
+  if (value instanceof Set) return rebuilt(value, [...value], filled, (values) => new Set(values));
+  if (Array.isArray(value)) return rebuilt(value, value, filled, (values) => values);
+  if (!isPlainObject(value)) return value;
+  return rebuilt(value, Object.values(value), filled, (values) => Object.fromEntries(Object.keys(value).map((key, index) => [key, values[index]])));
+}
+
+function rebuilt(whole: unknown, parts: readonly unknown[], filled: ReadonlyMap<Content, Content>, build: (parts: readonly unknown[]) => unknown): unknown {
+  const after = parts.map((part) => withContents(part, filled));
+  return after.every((part, index) => part === parts[index]) ? whole : build(after);
 }
 
 function isPlainObject(value: unknown): value is object {

@@ -6,6 +6,8 @@ import type { FileTree, TreeEntry } from "./tree.ts";
 
 /** Files in a repository: a cluster's settings are hundreds; thousands are a source tree that got there by mistake. */
 export const REPOSITORY_FILES_MAX = 5_000;
+/** Nodes of one cluster: ten times what the hub is made for, and checked in a minute or two. */
+export const NODES_MAX = 1_000;
 /** One file below files/: what belongs on a node as configuration. Larger things come as packages. */
 export const CONTENT_SIZE_BYTES_MAX = 10 * 1024 * 1024;
 /** A path's length, as the kernel bounds it (PATH_MAX). */
@@ -39,6 +41,7 @@ export async function readLayout(tree: FileTree): Promise<Layout> {
     if (wrong !== undefined) found.diagnostics.push(errorInFile(entry.path.slice(0, 200), wrong, "rename the file"));
     else place(entry, found);
   }
+  if (found.nodes.size > NODES_MAX) found.diagnostics.push(errorInFile(CLUSTER_FILE, `there are ${found.nodes.size} nodes; at most ${NODES_MAX} may be in one cluster`, "make several clusters of them"));
   if (!found.hasCluster && !found.diagnostics.some((each) => each.file === CLUSTER_FILE)) {
     found.diagnostics.push(errorInFile(CLUSTER_FILE, "there is no cluster.yaml", "a cluster's repository has one at its top; `evenkeel init DIR` makes a new repository"));
   }

@@ -120,12 +120,13 @@ async function fillContents(request: RenderRequest, merged: LocatedMap, parsed: 
   const self = { name: file.name, ...(file.address && { address: file.address.value }) };
   const renderer = new TemplateRenderer(templates, { node: self, vars, cluster: { name: cluster.name, nodes: request.nodes } });
   const filled = new Map<Content, Content>();
-  for (const { content, span } of wanted) {
-    // A template that does not compile has been told of above.
-    if ("template" in content.from && !templates.has(content.from.template)) continue;
-    const bytes = await contents.fill(content.from, span, file.name, renderer);
-    if (bytes instanceof Uint8Array) filled.set(content, new Content(content.from, bytes));
-    else diagnostics.push(bytes);
+  // A template that does not compile has been told of above.
+  const possible = wanted.filter(({ content: { from } }) => !("template" in from) || templates.has(from.template));
+  const results = await contents.fill(possible.map(({ content, span }) => ({ from: content.from, span })), file.name, renderer);
+  for (const [index, { content }] of possible.entries()) {
+    const result = results[index];
+    if (result instanceof Uint8Array) filled.set(content, new Content(content.from, result));
+    else if (result !== undefined) diagnostics.push(result);
   }
   const sections = new Map([...parsed].map(([kind, section]) => [kind, withContents(section, filled)]));
   return { sections, diagnostics };

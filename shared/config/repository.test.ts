@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { Content, content } from "./content.ts";
 import { formatDiagnostics } from "./diagnostic.ts";
 import type { Diagnostic } from "./diagnostic.ts";
-import { CONTENT_SIZE_BYTES_MAX, REPOSITORY_FILES_MAX } from "./layout.ts";
+import { CONTENT_SIZE_BYTES_MAX, NODES_MAX, REPOSITORY_FILES_MAX } from "./layout.ts";
 import { memoryTree } from "./memory-tree.ts";
 import { loadNode, loadRepository } from "./repository.ts";
 import type { RenderedNode } from "./render.ts";
@@ -145,6 +145,7 @@ describe("bad input is refused, with the place and what to write instead", () =>
     ["a content of 11 MiB", { "files/big": new Uint8Array(CONTENT_SIZE_BYTES_MAX + 1) }, ["files/big:1:1: error: the file is 10485761 bytes long"]],
     ["a YAML file of 20 MB", { "nodes/n1.yaml": new Uint8Array(20_000_000).fill(0x20) }, ["nodes/n1.yaml:1:1: error: the file is 20000000 bytes long"]],
     ["too many files", Object.fromEntries(Array.from({ length: REPOSITORY_FILES_MAX + 1 }, (_, index) => [`files/${index}`, ""])), [`at most ${REPOSITORY_FILES_MAX} are read`]],
+    ["too many nodes", Object.fromEntries(Array.from({ length: NODES_MAX + 1 }, (_, index) => [`nodes/n${index}.yaml`, ""])), [`at most ${NODES_MAX} may be in one cluster`]],
     ["a node's name that is none", { "nodes/Node_1.yaml": "" }, [`"Node_1" cannot be a node's name`]],
     ["a tab, a duplicate, a bomb: all told", { "nodes/n1.yaml": "a:\n\tb: 1\n", "nodes/n2.yaml": "vars: {a: 1, a: 2}\n", "roles/r.yaml": `a: &a [1]\nb: [${"*a,".repeat(101)}]\n` }, ["nodes/n1.yaml:2:1: error: a tab", "nodes/n2.yaml:1:14: error: the key", "roles/r.yaml:2:305: error: more than 100 aliases", "3 errors in 3 files"]],
   ];

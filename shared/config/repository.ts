@@ -3,7 +3,7 @@ import type { Cluster } from "./cluster.ts";
 import { Contents } from "./contents.ts";
 import { errorInFile, sortDiagnostics, warningInFile } from "./diagnostic.ts";
 import type { Diagnostic } from "./diagnostic.ts";
-import { CLUSTER_FILE, readLayout } from "./layout.ts";
+import { CLUSTER_FILE, NODES_MAX, readLayout } from "./layout.ts";
 import type { Layout } from "./layout.ts";
 import { renderNode } from "./render.ts";
 import type { RenderedNode } from "./render.ts";
@@ -35,6 +35,7 @@ export type LoadedNode =
 export async function loadRepository(tree: FileTree, kinds: readonly SectionKind[]): Promise<LoadedRepository> {
   const loader = await openLoader(tree, kinds);
   const { layout } = loader;
+  if (layout.nodes.size > NODES_MAX) return { ok: false, diagnostics: sortDiagnostics(layout.diagnostics) };
   const names = [...layout.nodes.keys()];
   const files = loader.readNodes(names);
   for (const name of layout.roles.keys()) loader.readRole(name);

@@ -1,7 +1,7 @@
 /**
  * The program that runs in a template's realm before any template. It is text, because it must be compiled there and
  * share nothing with us. It takes away what would make a render differ from the next (clock, random, locale) or could
- * wait (Atomics), makes `it` strict, and defines `render(path)`, which answers in JSON.
+ * wait (Atomics), makes `it` strict, and defines `render(path)` and `renderAll(paths)`, which answer in JSON.
  */
 export function sandbox(data: string, limits: string): string {
   return `"use strict";
@@ -11,7 +11,7 @@ Math.random = undefined;
 Object.defineProperty(Error, "stackTraceLimit", { value: 0, writable: false, configurable: false });
 Object.defineProperty(Error, "prepareStackTrace", { value: undefined, writable: false, configurable: false });
 const templates = Object.create(null);
-const render = (() => {
+const { render, renderAll } = (() => {
   const { parse, stringify } = JSON;
   const { hasOwn, keys } = Object;
   const { get } = Reflect;
@@ -77,15 +77,16 @@ const render = (() => {
     return text;
   }
 
-  return (path) => {
+  function outcome(path) {
     const place = { path, line: 1 };
     try {
-      return stringify({ text: run(path, strict(data, "it"), place, 0) });
+      return { text: run(path, strict(data, "it"), place, 0) };
     } catch (error) {
       const known = error instanceof TemplateFailure ? error.unknown : undefined;
       const message = error instanceof Error ? String(error.message) : "the template threw " + String(error);
-      return stringify({ path: place.path, line: place.line, message, unknown: known });
+      return { path: place.path, line: place.line, message, unknown: known };
     }
-  };
+  }
+  return { render: (path) => stringify(outcome(path)), renderAll: (paths) => stringify(paths.map(outcome)) };
 })();`;
 }

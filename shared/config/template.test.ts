@@ -101,3 +101,30 @@ describe("what is refused, and how it is told", () => {
     expect(render("<%= typeof globalThis.left %>")).toBe("undefined");
   });
 });
+
+test.each(["<% }; for (;;) {} { %>", "<% } globalThis.x = 1; if (true) { %>", "<% }, (() => { for (;;); })(), function () { %>"])("%s cannot close the function that it is in", (text) => {
+  expect(render(text)).toContain("JavaScript in the template:");
+});
+
+describe("renderAll", () => {
+  const compiled = (files: Readonly<Record<string, string>>) =>
+    new Map(Object.entries(files).flatMap(([path, text]) => {
+      const result = compileTemplate(path, new TextEncoder().encode(text));
+      return result.ok ? [[path, result.template] as const] : [];
+    }));
+
+  test("gives each its own answer", () => {
+    const all = new TemplateRenderer(compiled({ a: "1", b: "<%= it.vars.nope %>", c: "3" }), data).renderAll(["a", "b", "c"]);
+    expect([...all].map(([path, result]) => [path, result.ok ? result.text : result.diagnostic.message])).toEqual([["a", "1"], ["b", "it.vars.nope is not set"], ["c", "3"]]);
+  });
+
+  test("one that does not end does not take the others with it", () => {
+    const all = new TemplateRenderer(compiled({ a: "1", b: "<% for (;;) {} %>", c: "3" }), data, 50).renderAll(["a", "b", "c"]);
+    expect([...all.values()].map((result) => (result.ok ? result.text : result.timedOut))).toEqual(["1", true, "3"]);
+  });
+
+  test("one that breaks the realm is told, and does not take the process with it", () => {
+    const all = new TemplateRenderer(compiled({ a: "<% JSON.stringify = () => 'x'; Array.prototype.map = () => 1; %>a", b: "b" }), data).renderAll(["a", "b"]);
+    expect(all.size).toBe(2);
+  });
+});

@@ -26,13 +26,13 @@ const authorizedKey = z
 const sudoCommand = z
   .string()
   .max(1000)
-  .regex(/^\/[A-Za-z0-9_./+@-]+( [A-Za-z0-9_./+@%=:,-]+)*$/, "a command's absolute path and its exact arguments, like /usr/bin/systemctl restart nginx");
+  .regex(/^\/[A-Za-z0-9_./+@-]*[A-Za-z0-9_.+@-]( [A-Za-z0-9_./+@%=:,-]+)*$/, "a command's absolute path, with its exact arguments or without any, like /usr/bin/systemctl restart nginx");
 
 const sudo = z
   .union([
     z.literal(false).describe("No rights by sudo"),
     z.enum(["all", "all-nopasswd"]).describe("Everything, with or without being asked for the password"),
-    z.array(sudoCommand.describe("One command")).min(1).max(100).describe("These commands, without a password"),
+    z.array(sudoCommand.describe("One command with exactly these arguments; without arguments, with any (sudoers(5))")).min(1).max(100).describe("These commands, without a password"),
   ])
   .describe("What the user may do by sudo, kept in /etc/sudoers.d/evenkeel-NAME");
 

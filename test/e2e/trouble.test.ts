@@ -116,7 +116,7 @@ describe("packages", () => {
     await sh("apt-get -q update");
     const half = real.lab.exec("n1", ["apt-get", "-y", "-q", "install", "half"], { timeoutMs: 120_000 });
     await until("its postinst runs", () => real.lab.exec("n1", ["test", "-e", "/run/half-begun"]), (outcome) => outcome.code === 0);
-    await sh("touch /run/half-go; pkill -9 -x apt-get; pkill -9 -x dpkg; pkill -9 -f half.postinst; true");
+    await sh("touch /run/half-go; pkill -9 -x apt-get; pkill -9 -x dpkg; pkill -9 -f '[h]alf.postinst'; true");
     await half;
     expect(await sh("dpkg-query -W -f '${Status}' half")).toMatch(/half-configured|unpacked/);
     await push("  half: present\n");

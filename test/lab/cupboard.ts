@@ -21,7 +21,7 @@ export interface CupboardOptions {
   readonly clusterName?: string;
 }
 
-const CONVERGE_TIMEOUT_MS = 240_000;
+const CONVERGE_TIMEOUT_MS = 120_000;
 
 /**
  * A hub, an owner with a signing key and a clone, and the lab's nodes enrolled: what the demo shows, and what the tests
@@ -166,11 +166,12 @@ export class Cupboard {
     const deadlineMs = performance.now() + timeoutMs;
     for (;;) {
       const cluster = await this.cluster();
-      onProgress(cluster.nodes.map((node) => `${node.name} ${node.condition}`).join("   "));
-      const all = cluster.nodes.length >= this.lab.nodes.length && cluster.nodes.every((node) => node.condition === "converged" && node.commit === cluster.head?.id);
+      const nodes = cluster.nodes.filter((node) => this.lab.nodes.includes(node.name));
+      onProgress(nodes.map((node) => `${node.name} ${node.condition}`).join("   "));
+      const all = nodes.length === this.lab.nodes.length && nodes.every((node) => node.condition === "converged" && node.commit === cluster.head?.id);
       if (all) return cluster;
       if (performance.now() > deadlineMs) {
-        const stuck = cluster.nodes.filter((node) => node.condition !== "converged").map((node) => `${node.name}: ${node.condition}, ${node.why}`);
+        const stuck = nodes.filter((node) => node.condition !== "converged").map((node) => `${node.name}: ${node.condition}, ${node.why}`);
         throw new Error(`not all nodes have converged:\n  ${stuck.join("\n  ")}\nSee the page, and on a node: evenkeel-agent log`);
       }
       await new Promise((resolve) => setTimeout(resolve, 100));
@@ -186,8 +187,12 @@ export class Cupboard {
   }
 
   /** Asks the API on the loopback, as the page's own script does. */
-  async api(path: string, init: RequestInit = {}): Promise<unknown> {
-    const answer = await fetch(`${this.hub.urls.page}/api/v1${path}`, { ...init, headers: { authorization: `Bearer ${this.hub.adminToken ?? ""}`, ...init.headers } });
+  async api(path: string, post?: object): Promise<unknown> {
+    const answer = await fetch(`${this.hub.urls.page}/api/v1${path}`, {
+      method: post === undefined ? "GET" : "POST",
+      headers: { authorization: `Bearer ${this.hub.adminToken ?? ""}`, "content-type": "application/json" },
+      ...(post === undefined ? {} : { body: JSON.stringify(post) }),
+    });
     if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
     return answer.json();
   }
