@@ -10,6 +10,7 @@ import { Repository } from "./desired/repository.ts";
 import { Engine } from "./engine/engine.ts";
 import { Inventory } from "./engine/inventory.ts";
 import { inventoryFile } from "./host/inventory-file.ts";
+import { MemoryBack } from "./host/memory-back.ts";
 import { PathEvents } from "./host/path-events.ts";
 import { Processes } from "./host/process.ts";
 import { RealHost } from "./host/real.ts";
@@ -108,10 +109,12 @@ export async function runAgent(settings: Settings, places: Places, kinds: readon
         const watches = all.flatMap((kind) => (desired.sections.has(kind.name) && kind.watch !== undefined ? [kind.watch(desired.sections.get(kind.name))] : []));
         pathEvents.watch(watches.flatMap((watch) => watch.paths ?? []));
         unitSignals.watch(watches.flatMap((watch) => watch.units ?? []));
+        memory.touched();
       },
       log,
     },
   });
+  const memory = new MemoryBack(systemClock);
   const pathEvents = new PathEvents((path) => loop.drifted(path));
   const unitSignals = new UnitSignals(systemClock, (unit) => loop.drifted(unit));
   const link = settings.broker === null ? null : makeLink(settings, places, spool, loop, tell, log);

@@ -20,7 +20,7 @@ export interface LinkEvents {
 
 /** Wait between two attempts to connect, grown up to the maximum, each shortened by chance so that nodes do not come at once. */
 const RECONNECT_MIN_MS = 500;
-const RECONNECT_MAX_MS = 30_000;
+const RECONNECT_MAX_MS = 10_000;
 const CONNECT_TIMEOUT_MS = 15_000;
 /** The broker calls us gone after one and a half times as long (MQTT 3.1.1, 3.1.2.10). */
 const KEEPALIVE_SECONDS = 20;

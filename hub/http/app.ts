@@ -27,6 +27,7 @@ export function hubApp(parts: AppParts): Hono<HubEnv> {
   app.use(secureHeaders({ strictTransportSecurity: false, crossOriginResourcePolicy: "same-origin", xFrameOptions: "DENY", referrerPolicy: "same-origin" }));
   app.onError((error, c) => {
     log.error({ err: error, method: c.req.method, path: c.req.path }, "answering a request failed");
+    if (isDiskFull(error)) return fail(c, 503, "disk-full", "the hub's disk is full, so nothing can be stored: make room where its data directory is; it goes on by itself");
     return fail(c, 500, "internal", "the hub failed to answer; its log says why");
   });
   app.get("/healthz", async (c) => {
@@ -60,6 +61,12 @@ export function hubApp(parts: AppParts): Hono<HubEnv> {
   });
   app.route("/", pageRoutes(parts.view, parts.clock) as unknown as Hono<HubEnv>);
   return app;
+}
+
+/** libSQL's code, here or in what a query was wrapped in. */
+function isDiskFull(error: unknown): boolean {
+  for (let at: unknown = error; at instanceof Error; at = at.cause) if ((at as { code?: unknown }).code === "SQLITE_FULL") return true;
+  return false;
 }
 
 function loginRoutes(app: Hono<HubEnv>, { gate }: AppParts): void {

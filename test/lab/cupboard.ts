@@ -267,14 +267,14 @@ Three nodes hold the example cluster (${seconds} s). Ctrl-C takes all of it down
 
 Change something, in another terminal:
 
-${outweighed}  git clone -c include.path=${join(this.directory, "gitconfig")} -c http.sslCAInfo=${join(this.directory, "ca.pem")} ${this.gitUrl} ${clone} && cd ${clone}
+${outweighed}  git clone -c include.path=${join(this.directory, "gitconfig")} ${this.gitUrl} ${clone} && cd ${clone}
   echo 'the keel is even' >> files/motd.eta
   git commit -am 'Say so' && git push
 
 Look at a node, and pull a plug:
 
-  npm run lab -- exec n1 evenkeel-agent log --name demo
-  npm run lab -- unplug n2 --name demo        npm run lab -- plug n2 --name demo
+  npm run lab -- --name demo exec n1 evenkeel-agent log
+  npm run lab -- --name demo unplug n2        npm run lab -- --name demo plug n2
   cd .demo && npx evenkeel status
 `;
   }

@@ -92,7 +92,11 @@ async function main(): Promise<void> {
       },
       {
         title: "the nodes become what the repository says",
-        task: async (_context, task) => present(cupboard).waitConverged((message) => (task.output = message)),
+        task: async (_context, task) => {
+          await present(cupboard).waitConverged((message) => {
+            if (task.output !== message) task.output = message;
+          });
+        },
       },
     ],
     { rendererOptions: { showTimer: true } as object },
