@@ -3,7 +3,7 @@ import { kinds } from "../shared/kinds/index.ts";
 import { askControl } from "./control.ts";
 import type { Reply, Request } from "./control.ts";
 import { Journal } from "./journal.ts";
-import { AGENT_VERSION, openMachine, runAgent, takeLock } from "./run.ts";
+import { AGENT_VERSION, openMachine, takeLock } from "./machine.ts";
 import { controlPath, readSettings, standardPlaces } from "./settings.ts";
 import type { Places, Settings } from "./settings.ts";
 import { paintFor, showConverge, showPlan } from "./show.ts";
@@ -52,6 +52,8 @@ program
   .description("the resident agent, as systemd starts it")
   .action(async () => {
     const settings = await settingsOrFail();
+    // Loaded here only: the other commands talk to no broker and no bus, and start the faster for it.
+    const { runAgent } = await import("./run.ts");
     await runAgent(settings, places, kinds);
     process.exit(0);
   });

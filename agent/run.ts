@@ -1,19 +1,12 @@
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { readFile } from "node:fs/promises";
 import type { Kind } from "../shared/kinds/kind.ts";
 import type { OrderMessage } from "../shared/protocol/messages.ts";
 import { serveControl } from "./control.ts";
 import type { Reply, Request } from "./control.ts";
-import { Chooser, MarkFile } from "./desired/choose.ts";
-import { Repository } from "./desired/repository.ts";
-import { Engine } from "./engine/engine.ts";
-import { Inventory } from "./engine/inventory.ts";
-import { inventoryFile } from "./host/inventory-file.ts";
 import { MemoryBack } from "./host/memory-back.ts";
 import { PathEvents } from "./host/path-events.ts";
-import { Processes } from "./host/process.ts";
-import { RealHost } from "./host/real.ts";
+import type { Processes } from "./host/process.ts";
 import { UnitSignals } from "./host/unit-signals.ts";
 import { Journal } from "./journal.ts";
 import { renew, renewalDue } from "./link/enrol.ts";
@@ -22,49 +15,14 @@ import { Spool } from "./link/spool.ts";
 import type { AgentEvent } from "./link/spool.ts";
 import { Loop } from "./loop.ts";
 import type { Status } from "./loop.ts";
+import { AGENT_VERSION, openMachine, takeLock } from "./machine.ts";
+import type { Machine } from "./machine.ts";
 import { controlPath } from "./settings.ts";
 import type { Places, Settings } from "./settings.ts";
 import { systemClock } from "./system-clock.ts";
 
-export const AGENT_VERSION = "0.1.0";
-
 const FACTS_EVERY_MS = 6 * 3_600_000;
 const RENEWAL_LOOK_EVERY_MS = 3_600_000;
-
-/** Everything that plans and converges on this machine, without anything that talks to others. */
-export interface Machine {
-  readonly processes: Processes;
-  readonly host: RealHost;
-  readonly inventory: Inventory;
-  readonly repository: Repository;
-  readonly chooser: Chooser;
-  readonly engine: Engine;
-}
-
-export async function openMachine(settings: Settings, places: Places, kinds: readonly Kind[]): Promise<Machine> {
-  const processes = new Processes();
-  const host = new RealHost(processes, join(places.stateDir, "backup"));
-  const inventory = await Inventory.open(inventoryFile(places.stateDir));
-  const repository = new Repository(processes.runBytes, places, settings);
-  const chooser = new Chooser({ repository, settings, marks: new MarkFile(places.stateDir), kinds });
-  const engine = new Engine({ kinds, host, inventory, clock: systemClock });
-  return { processes, host, inventory, repository, chooser, engine };
-}
-
-/**
- * Only one process may change this machine. An abstract socket (unix(7)) is the lock: the kernel lets go of it when the
- * process ends, however it ends. Answers false when another holds it.
- */
-export function takeLock(places: Places): Promise<boolean> {
-  return new Promise((resolve) => {
-    const lock = createServer();
-    lock.once("error", () => resolve(false));
-    lock.listen(`\0evenkeel-agent${places.stateDir}`, () => {
-      lock.unref();
-      resolve(true);
-    });
-  });
-}
 
 /** The resident agent. Resolves when it has been told to stop and has stopped. */
 export async function runAgent(settings: Settings, places: Places, kinds: readonly Kind[]): Promise<void> {

@@ -1,0 +1,49 @@
+import { createServer } from "node:net";
+import { join } from "node:path";
+import type { Kind } from "../shared/kinds/kind.ts";
+import { Chooser, MarkFile } from "./desired/choose.ts";
+import { Repository } from "./desired/repository.ts";
+import { Engine } from "./engine/engine.ts";
+import { Inventory } from "./engine/inventory.ts";
+import { inventoryFile } from "./host/inventory-file.ts";
+import { Processes } from "./host/process.ts";
+import { RealHost } from "./host/real.ts";
+import type { Places, Settings } from "./settings.ts";
+import { systemClock } from "./system-clock.ts";
+
+export const AGENT_VERSION = "0.1.0";
+
+/** Everything that plans and converges on this machine, without anything that talks to others. */
+export interface Machine {
+  readonly processes: Processes;
+  readonly host: RealHost;
+  readonly inventory: Inventory;
+  readonly repository: Repository;
+  readonly chooser: Chooser;
+  readonly engine: Engine;
+}
+
+export async function openMachine(settings: Settings, places: Places, kinds: readonly Kind[]): Promise<Machine> {
+  const processes = new Processes();
+  const host = new RealHost(processes, join(places.stateDir, "backup"));
+  const inventory = await Inventory.open(inventoryFile(places.stateDir));
+  const repository = new Repository(processes.runBytes, places, settings);
+  const chooser = new Chooser({ repository, settings, marks: new MarkFile(places.stateDir), kinds });
+  const engine = new Engine({ kinds, host, inventory, clock: systemClock });
+  return { processes, host, inventory, repository, chooser, engine };
+}
+
+/**
+ * Only one process may change this machine. An abstract socket (unix(7)) is the lock: the kernel lets go of it when the
+ * process ends, however it ends. Answers false when another holds it.
+ */
+export function takeLock(places: Places): Promise<boolean> {
+  return new Promise((resolve) => {
+    const lock = createServer();
+    lock.once("error", () => resolve(false));
+    lock.listen(`\0evenkeel-agent${places.stateDir}`, () => {
+      lock.unref();
+      resolve(true);
+    });
+  });
+}
