@@ -69,13 +69,16 @@ export class GitHttp {
     }
     this.#busy += 1;
     const push = request.service === "git-receive-pack" && incoming.method === "POST" ? this.#repository.begin(by) : null;
+    let streamed: Promise<boolean> = Promise.resolve(true);
     try {
-      if (!outgoing.destroyed) await this.#run(request, incoming, outgoing, by, push);
+      if (!outgoing.destroyed) streamed = (await this.#run(request, incoming, outgoing, by, push)).streamed;
     } finally {
       this.#busy -= 1;
       this.#waiting.shift()?.();
       if (push !== null) await this.#repository.end(push);
     }
+    // The answer ends only now: when `git push` returns, the hub knows the commit, and `node add` right after it works.
+    void streamed.then((started) => (started ? outgoing.end() : answer(outgoing, 500, "git http-backend gave no answer: the hub's log says more")));
   }
 
   stop(): void {
@@ -83,7 +86,7 @@ export class GitHttp {
   }
 
   /** Resolves when the backend has ended, whatever became of the client. */
-  async #run(request: GitRequest, incoming: IncomingMessage, outgoing: ServerResponse, by: string, push: Push | null): Promise<void> {
+  async #run(request: GitRequest, incoming: IncomingMessage, outgoing: ServerResponse, by: string, push: Push | null): Promise<{ streamed: Promise<boolean> }> {
     const backend = spawn("git", ["http-backend"], { env: this.#environment(request, incoming, by, push), stdio: ["pipe", "pipe", "pipe"] });
     this.#running.add(backend);
     const timer = this.#clock.after(backendTimeoutMs, () => backend.kill("SIGKILL"));
@@ -106,11 +109,9 @@ export class GitHttp {
     timer.cancel();
     this.#running.delete(backend);
     outgoing.off("close", gone);
-    // The branch has moved by now, so the record and the hint to the nodes need not wait for a slow client to read.
-    void streamed.then((started) => {
-      if (!started) answer(outgoing, 500, "git http-backend gave no answer: the hub's log says more");
-    });
     if (code !== 0) this.#log.warn({ code, stderr: stderr.trim(), service: request.service, by }, "git http-backend ended with an error");
+    // The branch has moved by now: the record and the hint to the nodes need not wait for a slow client to read.
+    return { streamed };
   }
 
   #environment(request: GitRequest, incoming: IncomingMessage, by: string, push: Push | null): Record<string, string> {
@@ -170,7 +171,8 @@ function relay(backend: Backend, outgoing: ServerResponse): Promise<boolean> {
       const { status, headers } = parseCgiHeaders(head.subarray(0, end).toString("latin1"));
       outgoing.writeHead(status, headers);
       outgoing.write(head.subarray(end + 4));
-      backend.stdout.pipe(outgoing);
+      backend.stdout.pipe(outgoing, { end: false });
+      backend.stdout.once("end", () => resolve(true));
       outgoing.once("close", () => resolve(true));
     };
     backend.stdout.on("data", onData);
