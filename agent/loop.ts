@@ -16,6 +16,7 @@ import type { Settings } from "./settings.ts";
 
 /** Events come in bursts (an editor writes, renames and touches): a converge waits until they pause, but not for ever. */
 const DRIFT_SETTLE_MS = 150;
+const DRIFT_FAILING_MAX_MS = 60_000;
 /** Without a line to the hub no hints come, so the repository is looked at more often. */
 const POLL_UNLINKED_SECONDS_MAX = 60;
 /** A failed run is tried again after this long, doubled each time. */
@@ -52,6 +53,7 @@ export class Loop {
   #fetchFailures = 0;
   #lookRetry: Timer | null = null;
   #converging = false;
+  #changedMeanwhile: string | null = null;
   #linked = false;
   #lastReported = "";
   #lastRefused = "";
@@ -104,12 +106,21 @@ export class Loop {
     });
   }
 
-  /** Something that this node manages was changed by somebody else. What a converge itself does is not drift. */
+  /**
+   * Something that this node manages was changed. During a converge that may be the converge's own doing or somebody
+   * else's: one more look afterwards tells, and finds nothing in the first case. While the node fails, looks come at growing
+   * distances, so that two who fight over a file do not keep the machine busy.
+   */
   drifted(what: string): void {
-    if (this.#converging || this.#driftWaiting !== null || this.#desired === null) return;
-    this.#driftWaiting = this.#parts.clock.after(DRIFT_SETTLE_MS, () => {
+    if (this.#desired === null) return;
+    if (this.#converging) {
+      this.#changedMeanwhile = what;
+      return;
+    }
+    if (this.#driftWaiting !== null) return;
+    const settleMs = this.#retries === 0 ? DRIFT_SETTLE_MS : Math.min(DRIFT_FAILING_MAX_MS, 1_000 * 2 ** this.#retries);
+    this.#driftWaiting = this.#parts.clock.after(settleMs, () => {
       this.#driftWaiting = null;
-      this.#parts.events.log(`${what} was changed`);
       void this.#enqueue(() => this.#converge("drift"));
     });
   }
@@ -210,6 +221,7 @@ export class Loop {
     this.#retry?.cancel();
     this.#retry = null;
     this.#converging = true;
+    this.#changedMeanwhile = null;
     let report: ConvergeReport;
     try {
       const allowed = Math.max(this.#removalsAllowed, options.removalsAllowed ?? 0);
@@ -227,6 +239,7 @@ export class Loop {
     await this.#report(report);
     if (report.outcome === "failed") this.#scheduleRetry();
     else this.#retries = 0;
+    if (this.#changedMeanwhile !== null) this.drifted(this.#changedMeanwhile);
     return report;
   }
 

@@ -97,7 +97,7 @@ function explainFetch(url: string, stderr: string): string {
   const said = stderr.trim().split("\n").slice(-3).join(" ").slice(0, 600);
   if (/expired|not yet valid|certificate/i.test(said)) return `cannot fetch ${url}: its certificate does not hold here. Is the clock right (timedatectl)? Was the hub set up anew? ${said}`;
   if (/could not resolve|couldn't connect|failed to connect|timed out|refused|unreachable|no route/i.test(said)) return `cannot reach ${url}. The node keeps what it has, and tries again by itself. ${said}`;
-  if (/403|401|authentication/i.test(said)) return `${url} refuses this node. Was its certificate revoked? Then enrol it again. ${said}`;
+  if (/403|401|authentication|could not read username/i.test(said)) return `${url} refuses this node. Was its certificate revoked? Then enrol it again. ${said}`;
   if (/no space left/i.test(said)) return `no space left to fetch ${url}. Make room; it is tried again by itself. ${said}`;
   return `cannot fetch ${url}: ${said}`;
 }
