@@ -23,6 +23,11 @@ function fail(message: string, json = false): never {
   process.exit(1);
 }
 
+/** Ends the process once everything has been read: process.exit() alone would cut off what a pipe has not taken yet. */
+function finish(text: string, code: number): void {
+  process.stdout.write(`${text}\n`, () => process.exit(code));
+}
+
 async function settingsOrFail(json = false): Promise<Settings> {
   const read = await readSettings(places);
   return read.ok ? read.settings : fail(read.message, json);
@@ -67,8 +72,7 @@ program
   .action(async (options: { branch?: string; check?: boolean; json?: boolean }) => {
     const settings = await settingsOrFail(options.json);
     const report = options.branch === undefined ? await planHere(settings, options.json) : await planBranch(options.branch, options.json);
-    console.log(options.json ? JSON.stringify(report, null, 2) : showPlan(report, paint));
-    process.exit(options.check && report.changes.length > 0 ? 2 : 0);
+    finish(options.json ? JSON.stringify(report, null, 2) : showPlan(report, paint), options.check && report.changes.length > 0 ? 2 : 0);
   });
 
 /** Reading needs nobody's permission: the plan is made in this process, whether or not the agent runs. */
@@ -100,9 +104,8 @@ program
     if (reply?.is === "error") fail(reply.message, options.json);
     const report = reply?.is === "apply" ? reply.report : await applyHere(settings, wishes, options.json);
     const notes = reply?.is === "apply" ? reply.notes : [];
-    console.log(options.json ? JSON.stringify(report, null, 2) : showConverge(report, paint));
     for (const note of notes) console.error(`${paint.yellow("!")} ${note}`);
-    process.exit(report.outcome === "converged" && notes.length === 0 ? 0 : 1);
+    finish(options.json ? JSON.stringify(report, null, 2) : showConverge(report, paint), report.outcome === "converged" && notes.length === 0 ? 0 : 1);
   });
 
 /** Without a resident agent, this process is the one that may change the machine. */
