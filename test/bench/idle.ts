@@ -1,72 +1,81 @@
-import { LoneNode } from "./lone-node.ts";
-import { prepareRival, rivals } from "./rivals.ts";
-import { median, ms, timedMs } from "./row.ts";
+import type { Context } from "./context.ts";
+import { atLeast, atMost, figure, median } from "./row.ts";
 import type { Row } from "./row.ts";
+import { installRivals, optionsOf, settle } from "./rivals/install.ts";
+import { soloNodes } from "./solo.ts";
+import type { Solo } from "./solo.ts";
+import { makeState, usual } from "./state.ts";
+import type { Installed } from "./rivals/install.ts";
 import type { State } from "./state.ts";
 
-/** Nothing to do: the resident agent against what the field has, on the same node, in turn; then with ten times as much. */
-export async function idle(runs: number, say: (message: string) => void): Promise<readonly Row[]> {
-  const node = await LoneNode.start("bench-idle");
-  try {
-    const installed = (await node.sh("dpkg-query -W -f '${binary:Package}\\n'")).split("\n").filter((name) => name !== "" && !name.includes(":"));
-    const state: State = { packages: installed.slice(0, 50), files: 50, units: 20 };
-    await node.commit(state);
-    say("bringing the node to the state");
-    await node.apply();
-    const ready: typeof rivals[number][] = [];
-    for (const rival of rivals) {
-      say(`preparing ${rival.name}`);
-      const fault = await prepareRival(node, rival, state);
-      if (fault === null) ready.push(rival);
-      else say(`${rival.name} is left out: ${fault}`);
-    }
-    await node.apply();
-    const ours: number[] = [];
-    const whole: number[] = [];
-    const plans: number[] = [];
-    let processes = 0;
-    const theirs = new Map(ready.map((rival) => [rival.name, [] as number[]]));
-    for (let run = 1; run <= runs; run += 1) {
-      say(`run ${run} of ${runs}`);
-      const report = await node.apply();
-      if (report.changes.length > 0) throw new Error(`not idle: ${JSON.stringify(report.changes.slice(0, 3))}`);
-      ours.push(report.tookMs);
-      processes = Math.max(processes, report.processes);
-      whole.push(await timedMs(() => node.sh("evenkeel-agent apply >/dev/null")));
-      plans.push(await timedMs(() => node.sh("evenkeel-agent plan >/dev/null")));
-      for (const rival of ready) theirs.get(rival.name)?.push(await timedMs(() => node.lab.shell("n1", rival.command, { timeoutMs: 600_000 })));
-    }
-    const medians = [...theirs].map(([name, times]) => ({ name, time: median(times) })).toSorted((one, other) => one.time - other.time);
-    const rows: Row[] = [];
-    const own = median(ours);
-    for (const { name, time } of medians) {
-      const times = time / own;
-      rows.push({ what: `nothing to do (50 packages, 50 files, 20 units): resident agent against ${name}`, figure: `${ms(own)} against ${ms(time)}`, ratio: `${times.toFixed(0)} times faster`, required: name === medians[0]?.name ? "40 times the fastest" : "", met: times >= 40 });
-    }
-    rows.push({ what: "… the whole command `evenkeel-agent apply`, which also fetches the repository, against the fastest", figure: `${ms(median(whole))} against ${ms(medians[0]?.time ?? Number.NaN)}`, ratio: `${((medians[0]?.time ?? Number.NaN) / median(whole)).toFixed(1)} times faster`, required: "", met: true });
-    rows.push({ what: "processes started for it", figure: String(processes), ratio: `${processes} for 120 resources`, required: "at most 3", met: processes <= 3 });
-    const puppet = medians.find(({ name }) => name.startsWith("puppet"));
-    if (puppet !== undefined) {
-      const times = puppet.time / median(plans);
-      rows.push({ what: "`evenkeel-agent plan`, cold process, against `puppet apply`", figure: `${ms(median(plans))} against ${ms(puppet.time)}`, ratio: `${times.toFixed(1)} times faster`, required: "5 times", met: times >= 5 });
-    }
-    rows.push(await tenTimes(node, runs, own, installed, say));
-    return rows;
-  } finally {
-    await node.end();
-  }
+const node = soloNodes.idle;
+
+/** One node that all competitors agree about. */
+export interface Ground extends Installed {
+  readonly solo: Solo;
+  readonly state: State;
 }
 
-async function tenTimes(node: LoneNode, runs: number, own: number, installed: readonly string[], say: (message: string) => void): Promise<Row> {
-  say("ten times as many resources");
-  const toys = Array.from({ length: Math.max(0, 500 - installed.length) }, (_, at) => `bench-toy${at}`);
-  // Empty packages are registered with dpkg by one call, from control files that a loop writes.
-  await node.sh(`mkdir -p /tmp/toys && cd /tmp/toys && for t in ${toys.join(" ")}; do mkdir -p $t/DEBIAN; printf 'Package: %s\\nVersion: 1\\nArchitecture: all\\nMaintainer: bench <bench@example>\\nDescription: empty\\n' $t > $t/DEBIAN/control; dpkg-deb -Znone -b $t >/dev/null; done; dpkg -i /tmp/toys/*.deb >/dev/null; rm -rf /tmp/toys`);
-  const state: State = { packages: [...installed, ...toys].slice(0, 500), files: 500, units: 200 };
-  await node.commit(state);
-  await node.apply();
-  const times: number[] = [];
-  for (let run = 0; run < runs; run += 1) times.push((await node.apply()).tookMs);
-  const ratio = median(times) / own;
-  return { what: "ten times the resources (500 packages, 500 files, 200 units)", figure: `${ms(median(times))} against ${ms(own)}`, ratio: `${ratio.toFixed(1)} times the time`, required: "at most 10", met: ratio <= 10 };
+const grounds = new WeakMap<Solo, Ground>();
+
+/** Declares the usual state, installs the rivals, and makes sure that everybody finds nothing to do. */
+export async function prepareGround({ solo: open, progress }: Context): Promise<Ground> {
+  const solo = await open();
+  const known = grounds.get(solo);
+  if (known !== undefined) return known;
+  await solo.start(node);
+  // Chosen before the rivals are installed: what the base system has.
+  const state = makeState(usual, await solo.installed(node));
+  progress("the agent makes the node what is declared");
+  await solo.declare(node, state);
+  const { ready, missing } = await installRivals(solo, node, progress);
+  for (const rival of ready) {
+    progress(`${rival.name} looks whether it agrees`);
+    await settle(solo, node, rival, state);
+  }
+  const { report } = await solo.apply(node);
+  if (report.changes.length > 0) throw new Error(`the agent finds something to do after the others: ${JSON.stringify(report.changes).slice(0, 2_000)}`);
+  const ground = { solo, state, ready, missing };
+  grounds.set(solo, ground);
+  return ground;
+}
+
+/** A converge that has nothing to do, against what Debian has to offer, in turn. */
+export async function idle(context: Context): Promise<Row> {
+  const { solo, ready, missing } = await prepareGround(context);
+  const inAgent: number[] = [];
+  const command: number[] = [];
+  const processes: number[] = [];
+  const theirs = new Map(ready.map((rival) => [rival.name, [] as number[]]));
+  for (let run = 1; run <= context.options.runs; run += 1) {
+    context.progress(`nothing to do, run ${run} of ${context.options.runs}`);
+    const { report, wallMs } = await solo.apply(node);
+    if (report.outcome !== "converged" || report.changes.length > 0) throw new Error(`the agent found something to do: ${JSON.stringify(report).slice(0, 2_000)}`);
+    inAgent.push(report.tookMs);
+    command.push(wallMs);
+    processes.push(report.processes);
+    for (const rival of ready) {
+      const { wallMs: took, outcome } = await solo.time(node, rival.apply, optionsOf(rival));
+      if (outcome.code !== 0) throw new Error(`${rival.name} ended with ${outcome.code}: ${outcome.stderr.slice(-1_000)}`);
+      theirs.get(rival.name)?.push(took);
+    }
+  }
+  const ours = median(inAgent);
+  const others = [...theirs].map(([name, samples]) => figure(name, "ms", samples));
+  const fastest = others.toSorted((a, b) => a.value - b.value)[0];
+  return {
+    name: "idle",
+    title: "nothing to do: 50 packages, 50 files, 20 units",
+    figures: [
+      figure("resident agent, a converge", "ms", inAgent),
+      figure("  processes started for it", "processes", processes),
+      figure("evenkeel-agent apply (new process, fetch, converge)", "ms", command),
+      ...others.flatMap((other) => [other, figure("  against the resident agent", "times", other.value / ours), figure("  against evenkeel-agent apply", "times", other.value / median(command))]),
+    ],
+    requirements: [
+      ...(fastest === undefined ? [] : [atLeast(`faster than the fastest of them (${fastest.what})`, fastest.value / ours, 40, "times")]),
+      atMost("processes started", Math.max(...processes), 3, "processes"),
+    ],
+    notes: [`${context.options.runs} runs of each, in turn, median, on the same node in the same state; all of them found nothing to do before.`, ...missing],
+  };
 }

@@ -1,49 +1,146 @@
+import { readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { cpus, totalmem } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { cluster } from "./cluster.ts";
+import { bundleAgent } from "../../image/bundle.ts";
+import { cpu } from "./cpu.ts";
+import type { Bench, BenchOptions, Context } from "./context.ts";
+import { drift } from "./drift.ts";
 import { idle } from "./idle.ts";
+import { coldPlan } from "./plan.ts";
+import { markdown, printRows } from "./print.ts";
+import { push } from "./push.ts";
 import type { Row } from "./row.ts";
+import { scaling } from "./scaling.ts";
+import { Solo } from "./solo.ts";
+import { Three } from "./three.ts";
 
-/** `npm run bench`: what Evenkeel must reach, measured on real nodes beside what others do, as ratios of one run. */
+/** In this order: rows that share a machine stand together. */
+const benches: Readonly<Record<string, Bench>> = { idle, plan: coldPlan, scaling, drift, push, cpu };
+
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     runs: { type: "string", default: "5" },
     pushes: { type: "string", default: "20" },
-    minutes: { type: "string", default: "5" },
-    "idle-minutes": { type: "string", default: "10" },
+    drifts: { type: "string", default: "20" },
+    minutes: { type: "string", default: "3" },
+    "idle-minutes": { type: "string", default: "2" },
     json: { type: "boolean", default: false },
+    "no-write": { type: "boolean", default: false },
     help: { type: "boolean", default: false },
   },
 });
+
 if (values.help) {
-  console.log(`npm run bench -- [idle] [cluster] [options]
+  console.log(`npm run bench -- [rows] [options]   measures the agent on real nodes, beside other products
 
-  idle      nothing to do, against puppet, cfengine and ansible; cold plan; ten times as much
-  cluster   push until the third node has it; drift; memory; CPU
+rows: ${Object.keys(benches).join(" ")} (default: all of them)
 
-  --runs N           rounds against the rivals (default 5)
-  --pushes N         pushes and drifts (default 20)
-  --minutes N        of pushes before memory is read (default 5; an hour for the README)
-  --idle-minutes N   of rest for the CPU (default 10)
-  --json`);
+  --runs N           of each competitor, in turn (5)
+  --pushes N         (20)
+  --drifts N         of each sort (20)
+  --minutes N        how long memory is watched under pushes (3; the figure to publish takes 60)
+  --idle-minutes N   how long CPU time is watched (2; the figure to publish takes 10)
+  --json             the rows as JSON on stdout
+  --no-write         leave test/bench/RESULTS.md as it is
+
+Nothing is asserted: a requirement that is not met is printed as such. Ctrl-C takes everything down.`);
   process.exit(0);
 }
 
-const say = (message: string) => process.stderr.write(`${message}\n`);
-const wanted = positionals.length === 0 ? ["idle", "cluster"] : positionals;
-const rows: Row[] = [];
-if (wanted.includes("idle")) rows.push(...(await idle(Number(values.runs), say)));
-if (wanted.includes("cluster")) rows.push(...(await cluster({ pushes: Number(values.pushes), minutes: Number(values.minutes), idleMinutes: Number(values["idle-minutes"]) }, say)));
+const unknown = positionals.filter((name) => !Object.hasOwn(benches, name));
+if (unknown.length > 0) fail(`there is no row ${unknown.join(", ")}: there are ${Object.keys(benches).join(", ")}`);
 
-if (values.json) {
-  console.log(JSON.stringify(rows, null, 2));
-} else {
-  const table = ["| what | seen | ratio | required | |", "|---|---|---|---|---|", ...rows.map((row) => `| ${row.what} | ${row.figure} | **${row.ratio}** | ${row.required} | ${row.required === "" ? "" : row.met ? "met" : "**not met**"} |`)];
-  console.log(table.join("\n"));
-  const about = `# Bench\n\nMade by \`npm run bench -- ${process.argv.slice(2).join(" ")}\` on ${cpus().length} cores (${cpus()[0]?.model.trim() ?? "unknown"}), ${(totalmem() / 2 ** 30).toFixed(0)} GiB, shared with other work.\nRatios count; times are this machine's.\n\n`;
-  await writeFile(join(import.meta.dirname, `RESULTS-${wanted.join("-")}.md`), `${about}${table.join("\n")}\n`);
+const startedMs = performance.now();
+const progress = (message: string) => console.error(`[${((performance.now() - startedMs) / 1_000).toFixed(0).padStart(4)} s] ${message}`);
+const closers: (() => Promise<void>)[] = [];
+let closing: Promise<void> | null = null;
+
+for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]] as const) {
+  process.on(signal, () => void close().then(() => process.exit(code)));
 }
-process.exit(rows.every((row) => row.met || row.required === "") ? 0 : 1);
+
+async function main(): Promise<void> {
+  const options: BenchOptions = {
+    runs: positive("runs"),
+    pushes: positive("pushes"),
+    drifts: positive("drifts"),
+    minutes: positive("minutes"),
+    idleMinutes: positive("idle-minutes"),
+  };
+  progress("bundling the agent as it ships");
+  await bundleAgent();
+  const context: Context = { options, progress, solo: opened(openSolo), three: opened(openThree) };
+  const rows: Row[] = [];
+  for (const [name, bench] of Object.entries(benches)) {
+    if (positionals.length > 0 && !positionals.includes(name)) continue;
+    progress(`row ${name}`);
+    rows.push(await bench(context).catch((error: unknown) => broken(name, error)));
+  }
+  const machine = machineLine();
+  if (!values["no-write"]) await writeFile(join(import.meta.dirname, "RESULTS.md"), markdown(rows, machine));
+  console.log(values.json ? JSON.stringify({ machine, options, rows }, null, 2) : `${machine}\n\n${printRows(rows)}`);
+}
+
+/** A row that could not be measured is a row that says so; the others are measured all the same. */
+function broken(name: string, error: unknown): Row {
+  const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  if (closing === null) progress(`${name}: ${message}`);
+  const requirement = { what: "could be measured", required: "yes", reached: "no", met: false };
+  return { name, title: name, figures: [], requirements: [requirement], notes: [message.slice(0, 2_000)] };
+}
+
+/** Opens when first asked, and answers the same from then on. */
+function opened<T>(open: () => Promise<T>): () => Promise<T> {
+  let once: Promise<T> | null = null;
+  return () => (once ??= open());
+}
+
+async function openSolo(): Promise<Solo> {
+  progress("starting the lab of single nodes");
+  const solo = await Solo.open(progress);
+  closers.push(() => solo.close());
+  return solo;
+}
+
+function openThree(): Promise<Three> {
+  progress("starting the hub and three nodes");
+  return Three.open(progress, closers);
+}
+
+function close(): Promise<void> {
+  closing ??= (async () => {
+    if (closers.length > 0) progress("taking everything down");
+    for (const closer of closers.toReversed()) await closer().catch((error: unknown) => console.error(error));
+  })();
+  return closing;
+}
+
+function positive(name: "runs" | "pushes" | "drifts" | "minutes" | "idle-minutes"): number {
+  const value = Number(values[name]);
+  return value > 0 ? value : fail(`--${name} takes a number above 0`);
+}
+
+function machineLine(): string {
+  const model = cpus()[0]?.model ?? "unknown processor";
+  const os = /^PRETTY_NAME="(.*)"$/m.exec(readFileSync("/etc/os-release", "utf8"))?.[1] ?? "Linux";
+  return `${new Date().toISOString().slice(0, 10)}, ${cpus().length} cores of ${model}, ${(totalmem() / 2 ** 30).toFixed(0)} GiB, ${os}, Node ${process.versions.node}.`;
+}
+
+function fail(message: string): never {
+  console.error(`bench: ${message}`);
+  process.exit(1);
+}
+
+let code = 0;
+try {
+  await main();
+} catch (error) {
+  console.error(error);
+  code = 1;
+} finally {
+  await close();
+}
+process.exit(code);

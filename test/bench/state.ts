@@ -1,67 +1,49 @@
-/** The same state of a machine for Evenkeel and for its rivals: packages that are there, files, and units that run. */
+/** What a node is to be, in no product's language: each of them gets the same. */
 export interface State {
   readonly packages: readonly string[];
+  /** Path to content. Of root, mode 0644. */
+  readonly files: ReadonlyMap<string, string>;
+  /** Name without `.service`, to the unit file. Enabled and running. */
+  readonly units: ReadonlyMap<string, string>;
+}
+
+export interface Counts {
+  readonly packages: number;
   readonly files: number;
   readonly units: number;
 }
 
-const fileText = (at: number) => `this is file ${at}\n${"a line of some length, so that there is something to read\n".repeat(10)}`;
-const filePath = (at: number) => `/etc/bench/f${String(at).padStart(4, "0")}`;
-const unitName = (at: number) => `bench${String(at).padStart(3, "0")}.service`;
-const unitText = "[Unit]\nDescription=bench\n[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n";
+export const usual: Counts = { packages: 50, files: 50, units: 20 };
+export const tenfold: Counts = { packages: 500, files: 500, units: 200 };
 
-const range = (count: number) => Array.from({ length: count }, (_, at) => at);
-
-export function asNodeFile(state: State): string {
-  const node = {
-    address: "10.77.0.1",
-    packages: Object.fromEntries(state.packages.map((name) => [name, "present"])),
-    files: Object.fromEntries(range(state.files).map((at) => [filePath(at), { content: fileText(at) }])),
-    services: Object.fromEntries(range(state.units).map((at) => [unitName(at), { enabled: true, running: true, unit: unitText }])),
+/** @param installed names to choose the packages from: nobody shall have anything to install. */
+export function makeState(counts: Counts, installed: readonly string[]): State {
+  if (installed.length < counts.packages) throw new Error(`only ${installed.length} packages are installed, ${counts.packages} are to be declared`);
+  return {
+    packages: installed.slice(0, counts.packages),
+    files: new Map(numbers(counts.files).map((n) => [filePath(n), fileText(n)])),
+    units: new Map(numbers(counts.units).map((n) => [unitName(n), unitText(n)])),
   };
-  // JSON is YAML.
-  return JSON.stringify(node, null, 1);
 }
 
-export function asPuppet(state: State): string {
-  return [
-    ...state.packages.map((name) => `package { '${name}': ensure => installed }`),
-    "file { '/etc/bench': ensure => directory }",
-    ...range(state.files).map((at) => `file { '${filePath(at)}': content => "${fileText(at).replaceAll("\n", "\\n")}", mode => '0644', owner => 'root', group => 'root' }`),
-    ...range(state.units).flatMap((at) => [
-      `file { '/etc/systemd/system/${unitName(at)}': content => "${unitText.replaceAll("\n", "\\n")}", mode => '0644' }`,
-      `service { '${unitName(at)}': ensure => running, enable => true, provider => systemd }`,
-    ]),
-  ].join("\n");
+export const filePath = (n: number) => `/etc/bench/${numbered("settings", n)}.conf`;
+export const unitName = (n: number) => numbered("bench", n);
+/** Written by the unit when it starts, so that a start can be seen from outside without asking systemd. */
+export const startedPath = (unit: string) => `/var/lib/bench/${unit}`;
+
+/** About a kilobyte of what a configuration file looks like. */
+function fileText(n: number): string {
+  const lines = numbers(20).map((line) => `option_${line} = ${(n * 7919 + line * 104_729) % 1_000_003} ; of file ${n}`);
+  return `# settings ${n}\n${lines.join("\n")}\n`;
 }
 
-export function asCfengine(state: State): string {
-  const list = (items: readonly string[]) => `{ ${items.map((item) => `"${item}"`).join(", ")} }`;
-  return `
-body common control { bundlesequence => { "bench" }; }
-body file control { inputs => { "/usr/share/cfengine3/masterfiles/lib/stdlib.cf", "$(sys.libdir)/stdlib.cf" }; }
-bundle agent bench
-{
-vars:
-  "units" slist => ${list(range(state.units).map(unitName))};
-packages:
-${state.packages.map((name) => `  "${name}" policy => "present", package_module => apt_get;`).join("\n")}
-files:
-${range(state.files).map((at) => `  "${filePath(at)}" create => "true", perms => bench_mode, edit_template_string => "${fileText(at).replaceAll("\n", "$(const.n)")}", template_method => "inline_mustache", template_data => "{}";`).join("\n")}
-${range(state.units).map((at) => `  "/etc/systemd/system/${unitName(at)}" create => "true", edit_template_string => "${unitText.replaceAll("\n", "$(const.n)")}", template_method => "inline_mustache", template_data => "{}";`).join("\n")}
-services:
-  "$(units)" service_policy => "start";
-}
-body perms bench_mode { mode => "644"; owners => { "root" }; }
-`;
+/** One half stays there as a process, the other ran once and counts as active. */
+function unitText(n: number): string {
+  const started = `/bin/sh -c 'echo started >${startedPath(unitName(n))}'`;
+  const service = n % 2 === 0 ? ["Type=oneshot", "RemainAfterExit=yes", `ExecStart=${started}`] : [`ExecStartPre=${started}`, "ExecStart=/bin/sleep infinity"];
+  const lines = ["[Unit]", `Description=Service ${n} of the bench`, "[Service]", ...service, "StateDirectory=bench", "[Install]", "WantedBy=multi-user.target", ""];
+  return lines.join("\n");
 }
 
-export function asAnsible(state: State): string {
-  const tasks = [
-    { apt: { name: state.packages, state: "present" } },
-    ...range(state.files).map((at) => ({ copy: { dest: filePath(at), content: fileText(at), mode: "0644", owner: "root", group: "root" } })),
-    ...range(state.units).map((at) => ({ copy: { dest: `/etc/systemd/system/${unitName(at)}`, content: unitText, mode: "0644" } })),
-    ...range(state.units).map((at) => ({ systemd: { name: unitName(at), state: "started", enabled: true } })),
-  ];
-  return JSON.stringify([{ hosts: "localhost", connection: "local", gather_facts: false, tasks }]);
-}
+export const numbers = (count: number): number[] => Array.from({ length: count }, (_, index) => index + 1);
+const numbered = (name: string, n: number) => `${name}-${String(n).padStart(3, "0")}`;
