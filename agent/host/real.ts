@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
-import { chmod, chown, lstat, mkdir, readdir, readlink, rename, rm, rmdir, symlink, unlink, writeFile } from "node:fs/promises";
+import { constants } from "node:fs";
+import { lstat, mkdir, open, readdir, readlink, rename, rm, rmdir, symlink, unlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { ResourceId, Step, Trigger } from "../../shared/kinds/kind.ts";
 import type { Earlier } from "../engine/inventory.ts";
@@ -55,17 +56,14 @@ export class RealHost implements Host {
       case "attributes": {
         const ids = await this.#ids(step.owner, step.group);
         if (!ids.ok) return failed(ids.message);
-        // chown clears setuid and setgid bits (chown(2)), so the mode comes last.
-        await chown(step.path, ids.uid, ids.gid);
-        await chmod(step.path, step.mode);
+        await setAttributes(step.path, { ...ids, mode: step.mode });
         return done;
       }
       case "directory": {
         const ids = await this.#ids(step.owner, step.group);
         if (!ids.ok) return failed(ids.message);
         await mkdir(step.path, { recursive: true, mode: 0o755 });
-        await chown(step.path, ids.uid, ids.gid);
-        await chmod(step.path, step.mode);
+        await setAttributes(step.path, { ...ids, mode: step.mode });
         await syncDirectory(dirname(step.path));
         return done;
       }
@@ -148,8 +146,7 @@ export class RealHost implements Host {
       case "directory":
         if ((await this.probe.stat(path))?.type !== "directory") await removeOne(path);
         await mkdir(path, { recursive: true });
-        await chown(path, earlier.uid, earlier.gid);
-        await chmod(path, earlier.mode);
+        await setAttributes(path, earlier);
         return;
       case "file": {
         const content = await this.probe.read(join(this.#backupDir, earlier.sha256));
@@ -182,6 +179,21 @@ function idsByName(text: string): ReadonlyMap<string, number> {
     if (name !== undefined && id !== undefined && !ids.has(name)) ids.set(name, Number(id));
   }
   return ids;
+}
+
+/**
+ * On the file itself and never through a link: in a directory that belongs to a user, what was a file when it was looked at
+ * may be a link to /etc/shadow by now. A link gives ELOOP.
+ */
+async function setAttributes(path: string, wanted: { readonly uid: number; readonly gid: number; readonly mode: number }): Promise<void> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    // chown clears setuid and setgid bits (chown(2)), so the mode comes last.
+    await file.chown(wanted.uid, wanted.gid);
+    await file.chmod(wanted.mode);
+  } finally {
+    await file.close();
+  }
 }
 
 async function replaceByLink(path: string, target: string): Promise<void> {
@@ -219,6 +231,8 @@ function explain(error: NodeJS.ErrnoException, what: string): string {
     case "EPERM":
     case "EACCES":
       return `not permitted to change ${what} (immutable flag, read-only mount, or a security module): ${error.message}`;
+    case "ELOOP":
+      return `${what} became a link while it was being changed; it was left alone.`;
     case "EINVAL":
       return `the kernel refuses this value for ${what}: ${error.message}`;
     default:
