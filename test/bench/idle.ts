@@ -1,7 +1,7 @@
 import type { Context } from "./context.ts";
 import { atLeast, atMost, figure, median } from "./row.ts";
 import type { Row } from "./row.ts";
-import { installRivals, optionsOf, settle } from "./rivals/install.ts";
+import { installRivals, optionsOf } from "./rivals/install.ts";
 import { soloNodes } from "./solo.ts";
 import type { Solo } from "./solo.ts";
 import { makeState, usual } from "./state.ts";
@@ -28,11 +28,7 @@ export async function prepareGround({ solo: open, progress }: Context): Promise<
   const state = makeState(usual, await solo.installed(node));
   progress("the agent makes the node what is declared");
   await solo.declare(node, state);
-  const { ready, missing } = await installRivals(solo, node, progress);
-  for (const rival of ready) {
-    progress(`${rival.name} looks whether it agrees`);
-    await settle(solo, node, rival, state);
-  }
+  const { ready, missing } = await installRivals(solo, node, state, progress);
   const { report } = await solo.apply(node);
   if (report.changes.length > 0) throw new Error(`the agent finds something to do after the others: ${JSON.stringify(report.changes).slice(0, 2_000)}`);
   const ground = { solo, state, ready, missing };

@@ -8,6 +8,7 @@ import { cpu } from "./cpu.ts";
 import type { Bench, BenchOptions, Context } from "./context.ts";
 import { drift } from "./drift.ts";
 import { idle } from "./idle.ts";
+import { memory } from "./memory.ts";
 import { coldPlan } from "./plan.ts";
 import { markdown, printRows } from "./print.ts";
 import { push } from "./push.ts";
@@ -17,7 +18,7 @@ import { Solo } from "./solo.ts";
 import { Three } from "./three.ts";
 
 /** In this order: rows that share a machine stand together. */
-const benches: Readonly<Record<string, Bench>> = { idle, plan: coldPlan, scaling, drift, push, cpu };
+const benches: Readonly<Record<string, Bench>> = { idle, plan: coldPlan, scaling, drift, push, memory, cpu };
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -98,11 +99,9 @@ function opened<T>(open: () => Promise<T>): () => Promise<T> {
   return () => (once ??= open());
 }
 
-async function openSolo(): Promise<Solo> {
+function openSolo(): Promise<Solo> {
   progress("starting the lab of single nodes");
-  const solo = await Solo.open(progress);
-  closers.push(() => solo.close());
-  return solo;
+  return Solo.open(progress, closers);
 }
 
 function openThree(): Promise<Three> {
