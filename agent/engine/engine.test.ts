@@ -140,6 +140,22 @@ describe("the engine", () => {
     expect(report.changes.at(-1)?.error).toContain("a second look finds it different again");
   });
 
+  test("what somebody else changes during a run is repaired by the same run, and is no failure of it", async () => {
+    const wanted = desired({ texts: { "/etc/a": { text: "a" }, "/etc/b": { text: "b" } } });
+    await node.converge(wanted);
+    node.host.files.set("/etc/a", { content: "drift", mode: 0o644 });
+    const apply = node.host.apply.bind(node.host);
+    node.host.apply = async (step, earlier) => {
+      node.host.apply = apply;
+      const result = await apply(step, earlier);
+      node.host.files.set("/etc/b", { content: "drift", mode: 0o644 });
+      return result;
+    };
+    const report = await node.converge(wanted, { cause: "drift" });
+    expect(report.outcome).toBe("converged");
+    expect(node.host.files.get("/etc/b")?.content).toBe("b");
+  });
+
   test("a failure blocks what depends on it, and nothing else", async () => {
     node.host.broken.add("missing");
     const report = await node.converge(

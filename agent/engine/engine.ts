@@ -11,6 +11,9 @@ import type { Desired, WholePlan } from "./plan.ts";
 import { fitReport } from "./report.ts";
 import { Run } from "./run.ts";
 
+/** A machine that changes under every look is not chased for ever; the next event or retry goes on. */
+const PASSES_MAX = 3;
+
 export type Cause = ConvergeReport["cause"];
 
 export interface ConvergeOptions {
@@ -107,9 +110,13 @@ export class Engine {
       ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
     });
     await this.#apply(run, before, desired, signal);
+    let after = await planAll(this.#kinds, desired, this.#host.probe, this.#inventory);
+    // What this run did not touch and now differs was changed by somebody else meanwhile: that is drift, not a failure.
+    for (let pass = 1; pass < PASSES_MAX && !signal.aborted && after.plans.some((plan) => plan.steps.some((step) => !run.hasTouched(step.resource))); pass += 1) {
+      await this.#apply(run, after, desired, signal);
+      after = await planAll(this.#kinds, desired, this.#host.probe, this.#inventory);
+    }
     if (signal.aborted) return report("interrupted", run.changes, [...before.problems, ...run.problems]);
-
-    const after = await planAll(this.#kinds, desired, this.#host.probe, this.#inventory);
     for (const step of after.plans.flatMap((plan) => plan.steps)) run.reportLeftover(step);
     const converged = !run.failedAnything && after.blind.length === 0;
     if (converged) await this.#hold(desired);

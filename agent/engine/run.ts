@@ -37,9 +37,9 @@ export class Run {
     return this.#failed.size > 0 || this.#tripped.size > 0;
   }
 
-  /** True when a resource has already been reported as failed or blocked: a second look adds nothing to that. */
-  hasFailed(resource: ResourceId): boolean {
-    return this.#failed.has(resource);
+  /** This run has changed it, or tried to. */
+  hasTouched(resource: ResourceId): boolean {
+    return this.#done.has(resource) || this.#failed.has(resource);
   }
 
   /** Carries out steps of one kind, in order. Ends early, between two steps, when asked to stop. */
