@@ -4,6 +4,8 @@ import { cpus, totalmem } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { bundleAgent } from "../../image/bundle.ts";
+import { LabError } from "../lab/lab.ts";
+import { withLock } from "../lab/lock.ts";
 import { cpu } from "./cpu.ts";
 import type { Bench, BenchOptions, Context } from "./context.ts";
 import { drift } from "./drift.ts";
@@ -135,9 +137,10 @@ function fail(message: string): never {
 
 let code = 0;
 try {
-  await main();
+  // Two at a time would take each other's machines away, and measure each other.
+  await withLock("/run/lock/evenkeel-bench.lock", 1_000, main);
 } catch (error) {
-  console.error(error);
+  console.error(error instanceof LabError && error.reason === "timeout" && closers.length === 0 ? "bench: another bench runs on this machine: wait until it has ended" : error);
   code = 1;
 } finally {
   await close();

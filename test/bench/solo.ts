@@ -86,7 +86,7 @@ export class Solo {
    */
   async apply(node: string): Promise<{ readonly report: ConvergeReport; readonly wallMs: number; readonly said: string }> {
     const { wallMs, outcome } = await this.time(node, ["evenkeel-agent", "apply", "--json"], { timeoutMs: APPLY_TIMEOUT_MS });
-    if (outcome.stdout === "") throw new Error(`evenkeel-agent apply on ${node}: ${outcome.stderr}`);
+    if (outcome.stdout === "") throw new Error(`evenkeel-agent apply on ${node} ended with ${outcome.code} and no report: ${outcome.stderr}`);
     return { report: ConvergeReport.parse(JSON.parse(outcome.stdout)), wallMs, said: outcome.stderr };
   }
 
