@@ -249,8 +249,8 @@ export class Loop {
     const gist = JSON.stringify([report.commit, report.outcome, failures, report.problems]);
     const didSomething = report.changes.some((change) => change.result === "done");
     if (!didSomething && gist === this.#lastReported && report.cause !== "asked") return;
-    this.#lastReported = gist;
     await this.#parts.events.report(report);
+    this.#lastReported = gist;
   }
 
   #scheduleRetry(): void {

@@ -121,7 +121,7 @@ function makeLink(settings: Settings, places: Places, spool: Spool, loop: Loop, 
         told = reason;
         log(`no connection to the hub: ${reason}; reports wait on disk, the node keeps itself in shape, and it is tried again by itself`);
       },
-      order: (order) => void obey(order, loop, tell, log),
+      order: (order) => void obey(order, loop, tell, log).catch((error: unknown) => log(`could not answer the hub: ${String(error)}`)),
     },
   });
 }

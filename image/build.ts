@@ -33,9 +33,10 @@ await writeFile(
     "",
   ].join("\n"),
 );
-// An upgrade restarts an agent that runs; a first installation has nothing to run before it is enrolled.
-await writeFile(join(tree, "DEBIAN/postinst"), "#!/bin/sh\nset -e\nif [ -d /run/systemd/system ]; then systemctl daemon-reload; systemctl try-restart evenkeel-agent.service || true; fi\n");
-await writeFile(join(tree, "DEBIAN/prerm"), '#!/bin/sh\nset -e\nif [ "$1" = remove ] && [ -d /run/systemd/system ]; then systemctl disable --now evenkeel-agent.service || true; fi\n');
+// An upgrade restarts an agent that runs; a first installation has nothing to run before it is enrolled. Without waiting: the
+// agent may be the one whose apt runs this, and it stops only when its apt has ended.
+await writeFile(join(tree, "DEBIAN/postinst"), "#!/bin/sh\nset -e\nif [ -d /run/systemd/system ]; then systemctl daemon-reload; systemctl --no-block try-restart evenkeel-agent.service || true; fi\n");
+await writeFile(join(tree, "DEBIAN/prerm"), '#!/bin/sh\nset -e\nif [ "$1" = remove ] && [ -d /run/systemd/system ]; then systemctl disable evenkeel-agent.service; systemctl --no-block stop evenkeel-agent.service || true; fi\n');
 for (const script of ["postinst", "prerm"]) await chmod(join(tree, "DEBIAN", script), 0o755);
 const file = join(root, "dist", `evenkeel-agent_${version}_${architecture}.deb`);
 console.log("packing (Node is 120 MB) …");

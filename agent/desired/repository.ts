@@ -49,9 +49,18 @@ export class Repository {
 
   /** Fetches a branch; answers its tip, or null for a branch that does not exist (yet). What is fetched is not yet believed. */
   async fetch(branch: string = this.#settings.git.branch): Promise<Fetched> {
+    const fetched = await this.#fetchOnce(branch);
+    if (fetched.ok || !/bad object|file exists|too short|corrupt|is empty|not a git repository/i.test(fetched.message)) return fetched;
+    // A power cut can leave git a lock, an empty ref or half a pack. It holds nothing that cannot be fetched again.
+    await rm(this.#path, { recursive: true, force: true });
+    await this.prepare();
+    return this.#fetchOnce(branch);
+  }
+
+  async #fetchOnce(branch: string): Promise<Fetched> {
     const ref = branch === this.#settings.git.branch ? "refs/evenkeel/candidate" : "refs/evenkeel/preview";
     const output = await this.git(
-      ["-c", "fetch.fsckObjects=true", "-c", "gc.autoDetach=false", "-c", "http.lowSpeedLimit=100", "-c", "http.lowSpeedTime=30", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--force", this.#settings.git.url, `+refs/heads/${branch}:${ref}`],
+      ["-c", "fetch.fsckObjects=true", "-c", "core.fsync=all", "-c", "gc.autoDetach=false", "-c", "http.lowSpeedLimit=100", "-c", "http.lowSpeedTime=30", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--force", "--", this.#settings.git.url, `+refs/heads/${branch}:${ref}`],
       { timeoutMs: FETCH_TIMEOUT_MS, env: this.#access() },
     );
     if (output.code !== 0) {
@@ -67,7 +76,9 @@ export class Repository {
   }
 
   #access(): Record<string, string> {
-    if (!this.#settings.git.url.startsWith("https:")) return {};
+    const { hub, git } = this.#settings;
+    // The node's certificate is for the hub's eyes; another Git host is reached like any other.
+    if (hub === null || !git.url.startsWith(new URL(hub).origin)) return {};
     return { GIT_SSL_CERT: certificatePath(this.#places), GIT_SSL_KEY: keyPath(this.#places), GIT_SSL_CAINFO: authorityPath(this.#places) };
   }
 

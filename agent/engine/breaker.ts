@@ -23,10 +23,11 @@ export function isTripped(inventory: Inventory, resource: string, digest: string
   return sinceMs < BREAKER_HOLD_MS;
 }
 
-export function countRepair(inventory: Inventory, resource: string, digest: string, nowMs: number): void {
+/** @param first what the first one counts: 0 where something is made for the first time, 1 where it has drifted. */
+export function countRepair(inventory: Inventory, resource: string, digest: string, nowMs: number, first: 0 | 1): void {
   const repairs = inventory.repairs[resource];
   const inARow = repairs !== undefined && repairs.digest === digest && Math.abs(nowMs - repairs.lastAtMs) < REPAIR_QUIET_MS;
-  inventory.repairs[resource] = { count: inARow ? repairs.count + 1 : 1, lastAtMs: nowMs, digest };
+  inventory.repairs[resource] = { count: inARow ? repairs.count + 1 : first, lastAtMs: nowMs, digest };
 }
 
 /** Forgets counts that no longer matter, so that the list stays as short as what flaps. */

@@ -3,6 +3,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 import type { Clock } from "../../shared/clock.ts";
 import { defineKind } from "../../shared/kinds/kind.ts";
 import type { Kind, Step } from "../../shared/kinds/kind.ts";
+import { CannotKeep } from "../host/host.ts";
 import { MemoryHost, PowerCut } from "../host/memory.ts";
 import { Engine } from "./engine.ts";
 import { Inventory } from "./inventory.ts";
@@ -99,7 +100,7 @@ function desired(sections: Record<string, unknown>, limits: { removalsMax?: numb
   return {
     commit: limits.commit ?? commits.toString(16).padStart(40, "0"),
     sections: new Map(Object.entries(sections)),
-    digestOf: (resource) => JSON.stringify(sections[resource.split("/")[0] ?? ""]),
+    digestOf: (resource) => JSON.stringify(sections[resource.split("/")[0] ?? ""] ?? null),
     resources: 1,
     removalsMax: limits.removalsMax ?? 10,
     repairsMax: limits.repairsMax ?? 5,
@@ -300,7 +301,39 @@ describe("the engine", () => {
     });
   });
 
+  test("what cannot be kept is not touched, and fails alone", async () => {
+    node.host.files.set("/big", { content: "theirs", mode: 0o644 });
+    const keep = node.host.keep.bind(node.host);
+    node.host.keep = (path) => (path === "/big" ? Promise.reject(new CannotKeep("too large")) : keep(path));
+    const report = await node.converge(desired({ texts: { "/big": { text: "ours" }, "/b": { text: "b" } } }));
+    expect(report.outcome).toBe("failed");
+    expect(node.host.files.get("/big")?.content).toBe("theirs");
+    expect(node.host.files.get("/b")?.content).toBe("b");
+  });
+
+  test("a write that failed leaves no memory of what stood there: a later owner's edit is what comes back", async () => {
+    node.host.files.set("/a", { content: "january", mode: 0o644 });
+    node.host.broken.add("/a");
+    await node.converge(desired({ texts: { "/a": { text: "ours" } } }));
+    await node.converge(desired({}));
+    node.host.broken.clear();
+    node.host.files.set("/a", { content: "december", mode: 0o644 });
+    await node.converge(desired({ texts: { "/a": { text: "ours" } } }));
+    await node.converge(desired({}));
+    expect(node.host.files.get("/a")?.content).toBe("december");
+  });
+
   describe("the breaker", () => {
+    test("trips also on a commit that was never held as a whole", async () => {
+      node.host.broken.add("missing");
+      const wanted = desired({ wares: { missing: "present" }, texts: { "/a": { text: "a" } } }, { repairsMax: 3 });
+      for (let look = 0; look < 6; look += 1) {
+        node.host.files.set("/a", { content: "drift", mode: 0o644 });
+        await node.converge(wanted, { cause: "retry" });
+      }
+      expect(node.host.files.get("/a")?.content).toBe("drift");
+    });
+
     test("leaves alone and reports what comes back again and again, until the repository changes it or somebody says retry", async () => {
       const wanted = desired({ texts: { "/a": { text: "a" } } }, { repairsMax: 3 });
       await node.converge(wanted);

@@ -129,6 +129,8 @@ export class Engine {
     await run.apply(removalsFirst(before.plans));
     for (const kind of this.#kinds) {
       if (signal.aborted) return;
+      // What could not be looked at was not judged by the removal guard either.
+      if (before.blind.includes(kind.name)) continue;
       const known = before.plans.find((plan) => plan.kind === kind);
       const plan = run.changedAnything ? (await planKind(kind, desired, this.#host.probe, this.#inventory)).plan : known;
       const steps = splitRemovals(plan?.steps ?? []).rest;

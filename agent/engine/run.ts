@@ -1,6 +1,6 @@
 import type { ResourceId, Step } from "../../shared/kinds/kind.ts";
 import type { Change, Problem } from "../../shared/protocol/report.ts";
-import { failed } from "../host/host.ts";
+import { CannotKeep, failed } from "../host/host.ts";
 import type { Host, PackageStep, StepResult, UnitStep } from "../host/host.ts";
 import { countRepair, isTripped } from "./breaker.ts";
 import { changeOf, diffOf } from "./describe.ts";
@@ -19,6 +19,8 @@ export class Run {
   readonly #tripped = new Set<ResourceId>();
   readonly #done = new Set<ResourceId>();
   readonly #newClaims = new Set<ResourceId>();
+  /** Paths whose earlier state was first kept in this run, and for which resource. */
+  readonly #newlyKept = new Map<string, ResourceId>();
   readonly #repaired = new Set<ResourceId>();
   /** Units that a step of this run wants restarted, and how that step ended. */
   readonly #wanted = new Map<string, "done" | "failed">();
@@ -53,9 +55,12 @@ export class Run {
     }
     for (const resource of this.#newClaims) {
       // Claimed in advance, but nothing of it was made: it is not ours.
-      if (!this.#done.has(resource)) this.#context.inventory.release(resource);
+      if (this.#done.has(resource)) continue;
+      this.#context.inventory.release(resource);
+      for (const [path, keptFor] of this.#newlyKept) if (keptFor === resource) this.#context.inventory.forgetEarlier(path);
     }
     this.#newClaims.clear();
+    this.#newlyKept.clear();
     await this.#context.inventory.save();
   }
 
@@ -108,7 +113,7 @@ export class Run {
 
   /** Claims, earlier content and triggers, on disk before the first step runs. */
   async #remember(steps: readonly Step[]): Promise<void> {
-    const { inventory, host, isDrift } = this.#context;
+    const { inventory, isDrift } = this.#context;
     for (const step of steps) {
       for (const trigger of step.then ?? []) inventory.addPending(trigger);
       // What was right before and is not ours stays not ours when somebody breaks it: what they made of it is nothing to go back to.
@@ -118,9 +123,22 @@ export class Run {
         this.#newClaims.add(step.resource);
       }
       const path = changedPath(step);
-      if (path !== undefined && inventory.earlier(path) === undefined) inventory.keepEarlier(path, await host.keep(path));
+      if (path !== undefined && inventory.earlier(path) === undefined) await this.#keep(step, path);
     }
     await inventory.save();
+  }
+
+  /** What cannot be kept (a file too large) is not touched: its resource fails, and nothing else. */
+  async #keep(step: Step, path: string): Promise<void> {
+    const { inventory, host } = this.#context;
+    try {
+      inventory.keepEarlier(path, await host.keep(path));
+      this.#newlyKept.set(path, step.resource);
+    } catch (error) {
+      if (!(error instanceof CannotKeep)) throw error;
+      this.#failed.add(step.resource);
+      this.changes.push(changeOf(step, "failed", `what stands at ${path} now could not be kept, so it is left as it is: ${error.message}`));
+    }
   }
 
   #isOpen(step: Step): boolean {
@@ -176,9 +194,9 @@ export class Run {
     if (result.ok) {
       this.#done.add(step.resource);
       if (step.release) inventory.release(step.resource);
-      if (this.#context.isDrift && !this.#repaired.has(step.resource)) {
+      if (step.release !== true && !this.#repaired.has(step.resource)) {
         this.#repaired.add(step.resource);
-        countRepair(inventory, step.resource, desired.digestOf(step.resource), nowMs);
+        countRepair(inventory, step.resource, desired.digestOf(step.resource), nowMs, this.#context.isDrift ? 1 : 0);
       }
     } else {
       this.#failed.add(step.resource);

@@ -13,7 +13,9 @@ export async function writeDurably(
 ): Promise<void> {
   const temporary = temporaryBeside(path);
   // The mode is narrow until the owner is right: nobody else may read a secret in between.
-  const file = await open(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW, 0o600);
+  // Exclusive: in a user's own directory, somebody may have put a FIFO or a file that he holds open under this name.
+  await unlink(temporary).catch(() => {});
+  const file = await open(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600);
   try {
     try {
       await file.writeFile(content);

@@ -17,7 +17,7 @@ export interface Host {
   units(action: UnitStep["action"], units: readonly string[]): Promise<StepResult>;
   /** Restarts or reloads a unit that is running; leaves one alone that is not. */
   trigger(trigger: Trigger): Promise<StepResult>;
-  /** Looks at what stands at a path now and keeps its content, so that `restore` can put it back. */
+  /** Looks at what stands at a path now and keeps its content, so that `restore` can put it back. @throws CannotKeep */
   keep(path: string): Promise<Earlier>;
   /** Deletes kept contents that nothing refers to any more. */
   forget(wanted: ReadonlySet<string>): Promise<void>;
@@ -27,6 +27,9 @@ export type PackageStep = Extract<Step, { do: "package" }>;
 export type UnitStep = Extract<Step, { do: "unit" }>;
 
 export type StepResult = { readonly ok: true } | { readonly ok: false; readonly message: string };
+
+/** What stands at a path cannot be put back later (too large to keep): the step must not happen. */
+export class CannotKeep extends Error {}
 
 export const done: StepResult = { ok: true };
 

@@ -25,6 +25,7 @@ export interface BytesOutput {
 }
 
 export const RUN_TIMEOUT_MS = 60_000;
+const PIPES_DRAIN_MS = 2_000;
 const OUTPUT_MAX_BYTES = 64 * 1024 * 1024;
 
 /** What the shell reports for a program that does not exist, and what `timeout(1)` reports for one that ran too long. */
@@ -88,6 +89,14 @@ export class Processes {
       child.once("close", (code, signal) => {
         if (timedOut) finish(CODE_TIMEOUT, `\n${file} did not end within ${timeoutMs / 1000} s and was ended`);
         else finish(code ?? 128, signal === null ? "" : `\n${file} was ended by ${signal}`);
+      });
+      // A daemon that it leaves behind may hold the pipes open for ever: what it says later is not ours to wait for.
+      child.once("exit", () => {
+        const drain = setTimeout(() => {
+          child.stdout?.destroy();
+          child.stderr?.destroy();
+        }, PIPES_DRAIN_MS);
+        child.once("close", () => clearTimeout(drain));
       });
       // A program may end without reading its input: that is its business, and shows in its exit code.
       child.stdin?.on("error", () => {});

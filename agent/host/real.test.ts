@@ -1,8 +1,10 @@
 import { chmodSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, readlinkSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Step } from "../../shared/kinds/kind.ts";
+import { CannotKeep } from "./host.ts";
 import { Processes } from "./process.ts";
 import { RealHost } from "./real.ts";
 
@@ -66,6 +68,24 @@ describe("files", () => {
     expect(await host.probe.stat(at("new"))).toBe(null);
   });
 
+  test("are not written through what somebody put at the temporary name", async () => {
+    execFileSync("mkfifo", [at(".x.evenkeel-new")]);
+    expect(await host.apply(write(at("x"), "ours"), undefined)).toEqual({ ok: true });
+    expect(readFileSync(at("x"), "utf8")).toBe("ours");
+  });
+
+  test("that are too large to keep are not replaced", async () => {
+    writeFileSync(at("large"), new Uint8Array(17 * 1024 * 1024));
+    await expect(host.keep(at("large"))).rejects.toThrow(CannotKeep);
+  });
+
+  test("whose earlier content is gone from the backup are left as they are, and said to be", async () => {
+    writeFileSync(at("x"), "ours");
+    const result = await host.apply({ ...common, do: "restore", path: at("x") }, { type: "file", sha256: "0".repeat(64), mode: 0o644, uid: 0, gid: 0 });
+    expect(result).toMatchObject({ ok: false });
+    expect(readFileSync(at("x"), "utf8")).toBe("ours");
+  });
+
   test("a directory with something in it is never removed", async () => {
     mkdirSync(at("full"));
     writeFileSync(at("full/theirs"), "");
@@ -91,6 +111,10 @@ describe("processes", () => {
     const output = await new Processes().run(["sh", "-c", "ps -o sid= -p $$; echo $$"]);
     const [session, pid] = output.stdout.split("\n").map((line) => line.trim());
     expect(session).toBe(pid);
+  });
+
+  test("that leave a daemon behind, which holds their output open, are not waited for", async () => {
+    expect(await new Processes().run(["sh", "-c", "setsid sleep 30 & echo hi"], { timeoutMs: 20_000 })).toMatchObject({ code: 0, stdout: "hi\n" });
   });
 
   test("cannot fill the memory: the beginning and the end of their output stay", async () => {

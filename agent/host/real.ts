@@ -6,7 +6,7 @@ import type { ResourceId, Step, Trigger } from "../../shared/kinds/kind.ts";
 import type { Earlier } from "../engine/inventory.ts";
 import { Apt } from "./apt.ts";
 import { syncDirectory, temporaryBeside, writeDurably } from "./durable.ts";
-import { done, failed, failedRun } from "./host.ts";
+import { CannotKeep, done, failed, failedRun } from "./host.ts";
 import type { Host, PackageStep, StepResult, UnitStep } from "./host.ts";
 import { HostProbe } from "./probe.ts";
 import type { Processes } from "./process.ts";
@@ -75,8 +75,7 @@ export class RealHost implements Host {
         await removeOne(step.path);
         return done;
       case "restore":
-        await this.#restore(step.path, earlier);
-        return done;
+        return this.#restore(step.path, earlier);
       case "set":
         await writeFile(step.path, step.value, { flag: "r+" });
         return done;
@@ -89,7 +88,8 @@ export class RealHost implements Host {
   }
 
   async packages(steps: readonly PackageStep[], declared: ReadonlySet<string>): Promise<ReadonlyMap<ResourceId, StepResult>> {
-    return this.#apt.transaction(steps, { declared });
+    // The agent does not saw at the branch that it sits on.
+    return this.#apt.transaction(steps, { declared: new Set([...declared, "evenkeel-agent"]) });
   }
 
   async units(action: UnitStep["action"], units: readonly string[]): Promise<StepResult> {
@@ -120,7 +120,9 @@ export class RealHost implements Host {
     if (found === null || found.type === "other") return { type: "absent" };
     if (found.type === "link") return { type: "link", target: await readlink(path) };
     if (found.type === "directory") return { type: "directory", mode: found.mode, uid: found.uid, gid: found.gid };
-    const content = await this.probe.read(path);
+    const content = await this.probe.read(path).catch((error: Error) => {
+      throw isSystemError(error) ? error : new CannotKeep(error.message);
+    });
     if (content === null) return { type: "absent" };
     const sha256 = createHash("sha256").update(content).digest("hex");
     await mkdir(this.#backupDir, { recursive: true, mode: 0o700 });
@@ -133,26 +135,27 @@ export class RealHost implements Host {
     for (const name of names) if (!wanted.has(name)) await rm(join(this.#backupDir, name), { force: true });
   }
 
-  async #restore(path: string, earlier: Earlier | undefined): Promise<void> {
+  async #restore(path: string, earlier: Earlier | undefined): Promise<StepResult> {
     // Nothing was kept: the agent never got as far as touching it.
-    if (earlier === undefined) return;
+    if (earlier === undefined) return done;
     switch (earlier.type) {
       case "absent":
         await removeOne(path);
-        return;
+        return done;
       case "link":
         await replaceByLink(path, earlier.target);
-        return;
+        return done;
       case "directory":
         if ((await this.probe.stat(path))?.type !== "directory") await removeOne(path);
         await mkdir(path, { recursive: true });
         await setAttributes(path, earlier);
-        return;
+        return done;
       case "file": {
         const content = await this.probe.read(join(this.#backupDir, earlier.sha256));
-        if (content === null) throw new Error(`the earlier content of ${path} is missing in ${this.#backupDir}`);
+        if (content === null) return failed(`what stood at ${path} before is missing in ${this.#backupDir}; the file is left as it is. Remove it by hand if it may go.`);
         await mkdir(dirname(path), { recursive: true });
         await writeDurably(path, content, earlier);
+        return done;
       }
     }
   }

@@ -58,8 +58,8 @@ export async function enrol(options: EnrolOptions, places: Places): Promise<Enro
     broker: answer.value.broker,
     git: { url: options.gitUrl ?? answer.value.git, branch: answer.value.branch },
     signers,
-    // What the owner brought along counts; the hub's memory only where there is nothing else, because it can only tighten.
-    commit: options.commit ?? answer.value.mark,
+    // Only what the owner brought along: a pin that came from the hub would be believed without a look at its signature.
+    commit: options.commit ?? null,
   });
   await mkdir(places.settingsDir, { recursive: true, mode: 0o700 });
   await writeDurably(keyPath(places), privateKey.export({ type: "pkcs8", format: "pem" }), { mode: 0o600 });

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import mqtt from "mqtt";
 import type { MqttClient } from "mqtt";
-import type { Clock } from "../../shared/clock.ts";
+import type { Clock, Timer } from "../../shared/clock.ts";
 import { OrderMessage } from "../../shared/protocol/messages.ts";
 import { topicOf, topics } from "../../shared/protocol/topics.ts";
 import type { MessageOf, WrittenBy } from "../../shared/protocol/topics.ts";
@@ -45,6 +45,7 @@ export class Link {
   #sentSeq = 0;
   #sending = false;
   #lastAckMs = 0;
+  #ackTimer: Timer | null = null;
 
   constructor(parts: { readonly places: Places; readonly settings: Settings; readonly spool: Spool; readonly clock: Clock; readonly random: () => number; readonly events: LinkEvents }) {
     this.#places = parts.places;
@@ -77,7 +78,8 @@ export class Link {
 
   /** There is something new in the spool. */
   flush(): void {
-    void this.#sendEvents();
+    // What cannot be read now is still on disk, and sent with the next.
+    void this.#sendEvents().catch(() => {});
   }
 
   async stop(): Promise<void> {
@@ -166,7 +168,7 @@ export class Link {
     }
     if (order.kind === "ack") {
       this.#lastAckMs = this.#clock.monotonicMs();
-      void this.#spool.acknowledge(order.stream, order.seq).then(() => this.#sendEvents());
+      void this.#spool.acknowledge(order.stream, order.seq).then(() => this.#sendEvents()).catch(() => {});
       return;
     }
     this.#events.order(order);
@@ -189,7 +191,8 @@ export class Link {
 
   #watchAcks(): void {
     const sentMs = this.#clock.monotonicMs();
-    this.#clock.after(ACK_TIMEOUT_MS, () => {
+    this.#ackTimer?.cancel();
+    this.#ackTimer = this.#clock.after(ACK_TIMEOUT_MS, () => {
       if (this.#spool.size === 0 || this.#lastAckMs > sentMs || !this.connected) return;
       this.#sentSeq = 0;
       this.flush();

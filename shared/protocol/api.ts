@@ -100,8 +100,8 @@ export const EnrolAnswer = z.object({
   ca: z.string(),
   broker: z.object({ host: z.string(), port: z.number().int() }),
   /** Where to fetch the repository from, with the certificate. */
-  git: z.string(),
-  branch: z.string(),
+  git: z.string().regex(/^https:\/\/[^\s]+$/),
+  branch: z.string().regex(/^(?!-)[\w./-]{1,255}$/),
   /** The highest commit this name ever applied, as far as the hub knows. */
   mark: CommitId.nullable(),
 });

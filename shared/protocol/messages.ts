@@ -77,7 +77,7 @@ export const OrderMessage = z.discriminatedUnion("kind", [
   /** The answer to an `online` state: the highest commit the hub ever saw this node apply. It can only tighten. */
   z.object({ ...versioned, kind: z.literal("mark"), commit: CommitId.nullable() }),
   /** "Plan this branch (or main) against the machine as it is, and tell me." */
-  z.object({ ...versioned, kind: z.literal("plan"), id: z.string().max(64), branch: z.string().max(255).nullable() }),
+  z.object({ ...versioned, kind: z.literal("plan"), id: z.string().max(64), branch: z.string().regex(/^(?!-)[\w./-]{1,255}$/).nullable() }),
   /** "Your certificate has been revoked" or "another machine has your id": say so in the log, and stay away for a while. */
   z.object({ ...versioned, kind: z.literal("refused"), message: z.string().max(1_000) }),
 ]);

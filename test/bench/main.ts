@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { cpus, totalmem } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -12,8 +12,9 @@ import { drift } from "./drift.ts";
 import { idle } from "./idle.ts";
 import { memory } from "./memory.ts";
 import { coldPlan } from "./plan.ts";
-import { markdown, printRows } from "./print.ts";
+import { printRows } from "./print.ts";
 import { push } from "./push.ts";
+import { mergeResults } from "./results.ts";
 import type { Row } from "./row.ts";
 import { scaling } from "./scaling.ts";
 import { Solo } from "./solo.ts";
@@ -30,6 +31,7 @@ const { values, positionals } = parseArgs({
     drifts: { type: "string", default: "20" },
     minutes: { type: "string", default: "3" },
     "idle-minutes": { type: "string", default: "2" },
+    lab: { type: "string", default: "bench" },
     json: { type: "boolean", default: false },
     "no-write": { type: "boolean", default: false },
     help: { type: "boolean", default: false },
@@ -46,13 +48,15 @@ rows: ${Object.keys(benches).join(" ")} (default: all of them)
   --drifts N         of each sort (20)
   --minutes N        how long memory is watched under pushes (3; the figure to publish takes 60)
   --idle-minutes N   how long CPU time is watched (2; the figure to publish takes 10)
+  --lab NAME         begins the names of the labs, which are made anew: NAME-solo, NAME-three (bench)
   --json             the rows as JSON on stdout
-  --no-write         leave test/bench/RESULTS.md as it is
+  --no-write         leave test/bench/RESULTS.md as it is; else the rows that were measured are replaced in it
 
 Nothing is asserted: a requirement that is not met is printed as such. Ctrl-C takes everything down.`);
   process.exit(0);
 }
 
+if (!/^[a-z][a-z0-9-]{0,20}$/.test(values.lab)) fail("--lab takes small letters, digits and -, at most 21 of them");
 const unknown = positionals.filter((name) => !Object.hasOwn(benches, name));
 if (unknown.length > 0) fail(`there is no row ${unknown.join(", ")}: there are ${Object.keys(benches).join(", ")}`);
 
@@ -83,7 +87,10 @@ async function main(): Promise<void> {
     rows.push(await bench(context).catch((error: unknown) => broken(name, error)));
   }
   const machine = machineLine();
-  if (!values["no-write"]) await writeFile(join(import.meta.dirname, "RESULTS.md"), markdown(rows, machine));
+  // What Ctrl-C has cut off says nothing about the product.
+  if (closing !== null) return;
+  const results = join(import.meta.dirname, "RESULTS.md");
+  if (!values["no-write"]) await writeFile(results, mergeResults(await readFile(results, "utf8").catch(() => ""), rows, machine));
   console.log(values.json ? JSON.stringify({ machine, options, rows }, null, 2) : `${machine}\n\n${printRows(rows)}`);
 }
 
@@ -103,12 +110,12 @@ function opened<T>(open: () => Promise<T>): () => Promise<T> {
 
 function openSolo(): Promise<Solo> {
   progress("starting the lab of single nodes");
-  return Solo.open(progress, closers);
+  return Solo.open(progress, closers, values.lab);
 }
 
 function openThree(): Promise<Three> {
   progress("starting the hub and three nodes");
-  return Three.open(progress, closers);
+  return Three.open(progress, closers, values.lab);
 }
 
 function close(): Promise<void> {

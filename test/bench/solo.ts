@@ -10,7 +10,6 @@ import type { State } from "./state.ts";
 /** The rows' nodes: one is compared with other products, one is broken, one grows. */
 export const soloNodes = { idle: "n1", drift: "n2", scaling: "n3" } as const;
 
-const name = "bench-solo";
 const repositoryInNode = "/srv/cluster";
 /** 700 units and packages to enable, start and write: seen to take 15 s. */
 const APPLY_TIMEOUT_MS = 5 * 60_000;
@@ -28,7 +27,9 @@ export class Solo {
     this.#pinned = repository.tip;
   }
 
-  static async open(progress: (message: string) => void, closers: (() => Promise<void>)[]): Promise<Solo> {
+  /** @param labPrefix begins the lab's name. A lab of that name that exists is wiped, whoever runs it. */
+  static async open(progress: (message: string) => void, closers: (() => Promise<void>)[], labPrefix = "bench"): Promise<Solo> {
+    const name = `${labPrefix}-solo`;
     const directory = join(root, ".lab", `${name}-cluster`);
     const lab = new Lab({
       name,

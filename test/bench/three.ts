@@ -4,8 +4,6 @@ import { bundleDir, root } from "../../image/bundle.ts";
 import { Cupboard } from "../lab/cupboard.ts";
 import { Lab } from "../lab/lab.ts";
 
-const name = "bench-three";
-
 /** A hub and three nodes with the example cluster, from nothing, enrolled and converged. */
 export class Three {
   readonly cupboard: Cupboard;
@@ -16,7 +14,9 @@ export class Three {
     this.cupboard = cupboard;
   }
 
-  static async open(progress: (message: string) => void, closers: (() => Promise<void>)[]): Promise<Three> {
+  /** @param labPrefix begins the lab's name. A lab of that name that exists is wiped, whoever runs it. */
+  static async open(progress: (message: string) => void, closers: (() => Promise<void>)[], labPrefix = "bench"): Promise<Three> {
+    const name = `${labPrefix}-three`;
     const directory = join(root, ".lab", `${name}-cupboard`);
     const lab = new Lab({ name, binds: [{ from: bundleDir, to: "/usr/lib/evenkeel" }], downOnExit: true, onProgress: progress });
     await lab.wipe();
