@@ -75,7 +75,9 @@ function checkShape(source: Source): Diagnostic | undefined {
       lineStart = true;
       compactDepth = 0;
     } else if (first === " ") {
-      if (lineStart && token.length > YAML_INDENT_COLUMNS_MAX && flowDepth === 0) return errorAt(at(token.length), `indented by ${token.length} columns; at most ${YAML_INDENT_COLUMNS_MAX} are read`);
+      // A block scalar comes as one token that begins with its indentation: only the spaces count.
+      const columns = token.length - token.trimStart().length;
+      if (lineStart && columns > YAML_INDENT_COLUMNS_MAX && flowDepth === 0) return errorAt(at(columns), `indented by ${columns} columns; at most ${YAML_INDENT_COLUMNS_MAX} are read`);
       lineStart = false;
     } else {
       lineStart = false;

@@ -7,6 +7,7 @@ import { bundleAgent } from "../../image/bundle.ts";
 import { LabError } from "../lab/lab.ts";
 import { withLock } from "../lab/lock.ts";
 import { cpu } from "./cpu.ts";
+import { sleep } from "./context.ts";
 import type { Bench, BenchOptions, Context } from "./context.ts";
 import { drift } from "./drift.ts";
 import { idle } from "./idle.ts";
@@ -61,9 +62,16 @@ const unknown = positionals.filter((name) => !Object.hasOwn(benches, name));
 if (unknown.length > 0) fail(`there is no row ${unknown.join(", ")}: there are ${Object.keys(benches).join(", ")}`);
 
 const startedMs = performance.now();
-const progress = (message: string) => console.error(`[${((performance.now() - startedMs) / 1_000).toFixed(0).padStart(4)} s] ${message}`);
+const say = (message: string) => console.error(`[${((performance.now() - startedMs) / 1_000).toFixed(0).padStart(4)} s] ${message}`);
 const closers: (() => Promise<void>)[] = [];
 let closing: Promise<void> | null = null;
+let measuring: Promise<unknown> = Promise.resolve();
+
+/** For rows: it ends them when everything is being taken down, so that they do not go on with machines that are gone. */
+function progress(message: string): void {
+  if (closing !== null) throw new Error("interrupted");
+  say(message);
+}
 
 for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]] as const) {
   process.on(signal, () => void close().then(() => process.exit(code)));
@@ -84,11 +92,13 @@ async function main(): Promise<void> {
   for (const [name, bench] of Object.entries(benches)) {
     if (positionals.length > 0 && !positionals.includes(name)) continue;
     progress(`row ${name}`);
-    rows.push(await bench(context).catch((error: unknown) => broken(name, error)));
+    const row = bench(context).catch((error: unknown) => broken(name, error));
+    measuring = row;
+    rows.push(await row);
+    // What Ctrl-C has cut off says nothing about the product.
+    if (closing !== null) return;
   }
   const machine = machineLine();
-  // What Ctrl-C has cut off says nothing about the product.
-  if (closing !== null) return;
   const results = join(import.meta.dirname, "RESULTS.md");
   if (!values["no-write"]) await writeFile(results, mergeResults(await readFile(results, "utf8").catch(() => ""), rows, machine));
   console.log(values.json ? JSON.stringify({ machine, options, rows }, null, 2) : `${machine}\n\n${printRows(rows)}`);
@@ -97,7 +107,7 @@ async function main(): Promise<void> {
 /** A row that could not be measured is a row that says so; the others are measured all the same. */
 function broken(name: string, error: unknown): Row {
   const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  if (closing === null) progress(`${name}: ${message}`);
+  if (closing === null) say(`${name}: ${message}`);
   const requirement = { what: "could be measured", required: "yes", reached: "no", met: false };
   return { name, title: name, figures: [], requirements: [requirement], notes: [message.slice(0, 2_000)] };
 }
@@ -110,18 +120,22 @@ function opened<T>(open: () => Promise<T>): () => Promise<T> {
 
 function openSolo(): Promise<Solo> {
   progress("starting the lab of single nodes");
-  return Solo.open(progress, closers, values.lab);
+  return Solo.open(say, closers, values.lab);
 }
 
 function openThree(): Promise<Three> {
   progress("starting the hub and three nodes");
-  return Three.open(progress, closers, values.lab);
+  return Three.open(say, closers, values.lab);
 }
 
 function close(): Promise<void> {
   closing ??= (async () => {
-    if (closers.length > 0) progress("taking everything down");
-    for (const closer of closers.toReversed()) await closer().catch((error: unknown) => console.error(error));
+    if (closers.length > 0) say("taking everything down");
+    const again: typeof closers = [];
+    for (const closer of closers.toReversed()) await closer().catch(() => again.push(closer));
+    // What a row still wrote while its machines went away: once it has noticed, nothing stands in the way.
+    if (again.length > 0) await Promise.race([measuring, sleep(30_000)]);
+    for (const closer of again) await closer().catch((error: unknown) => console.error(error));
   })();
   return closing;
 }
