@@ -1,4 +1,4 @@
-import { createServer } from "node:net";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Kind } from "../shared/kinds/kind.ts";
 import { Chooser, MarkFile } from "./desired/choose.ts";
@@ -6,6 +6,7 @@ import { Repository } from "./desired/repository.ts";
 import { Engine } from "./engine/engine.ts";
 import { Inventory } from "./engine/inventory.ts";
 import { inventoryFile } from "./host/inventory-file.ts";
+import { lockFile } from "./host/lock-file.ts";
 import { Processes } from "./host/process.ts";
 import { RealHost } from "./host/real.ts";
 import type { Places, Settings } from "./settings.ts";
@@ -34,16 +35,10 @@ export async function openMachine(settings: Settings, places: Places, kinds: rea
 }
 
 /**
- * Only one process may change this machine. An abstract socket (unix(7)) is the lock: the kernel lets go of it when the
- * process ends, however it ends. Answers false when another holds it.
+ * Only one process may change this machine, and answers false when another does. The lock is in the state directory, where
+ * nobody but root can get at it: one that any user could take would let any user keep the agent from starting.
  */
-export function takeLock(places: Places): Promise<boolean> {
-  return new Promise((resolve) => {
-    const lock = createServer();
-    lock.once("error", () => resolve(false));
-    lock.listen(`\0evenkeel-agent${places.stateDir}`, () => {
-      lock.unref();
-      resolve(true);
-    });
-  });
+export async function takeLock(places: Places): Promise<boolean> {
+  await mkdir(places.stateDir, { recursive: true, mode: 0o700 });
+  return lockFile(join(places.stateDir, "lock"), new Processes().run);
 }

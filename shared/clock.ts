@@ -14,3 +14,12 @@ export interface Clock {
 export interface Timer {
   cancel(): void;
 }
+
+/** ISO 8601 in UTC, for times of the wall clock. A time that no calendar has (a clock gone mad) is shown as its number. */
+export function isoTime(wallMs: number): string {
+  try {
+    return Temporal.Instant.fromEpochMilliseconds(Math.trunc(wallMs)).toString({ fractionalSecondDigits: 3 });
+  } catch {
+    return String(wallMs);
+  }
+}

@@ -23,6 +23,10 @@ export type CommitId = z.output<typeof CommitId>;
 export const BootId = z.uuid("a boot id is a UUID").brand<"BootId">();
 export type BootId = z.output<typeof BootId>;
 
+/** A lease's id, and that of the request that it came from. */
+export const LeaseId = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9-]{0,63}$/, "a lease's id is letters, digits and hyphens").brand<"LeaseId">();
+export type LeaseId = z.output<typeof LeaseId>;
+
 /** How people read a commit: its first eight digits. */
 export function shortCommit(id: string): string {
   return id.slice(0, 8);

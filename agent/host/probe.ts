@@ -5,7 +5,7 @@ import type { Output, Probe, Stat } from "../../shared/kinds/kind.ts";
 import type { Run } from "./process.ts";
 
 /** A managed file, or one of the system's that a kind reads, is small; what is larger is a mistake, not a file to load. */
-const READ_MAX_BYTES = 16 * 1024 * 1024;
+export const READ_MAX_BYTES = 16 * 1024 * 1024;
 
 /** How many parsed files are remembered: one for each place that kinds read, with room to spare. */
 const PARSED_MAX = 64;

@@ -11,6 +11,8 @@ export interface RunOptions {
   readonly input?: string | Uint8Array;
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
+  /** Our open files that it gets as its descriptors 3, 4 …, besides the usual three. */
+  readonly descriptors?: readonly number[];
   /** What is read beyond this is dropped from the middle, so that the beginning and the end stay. */
   readonly outputMaxBytes?: number;
 }
@@ -63,7 +65,7 @@ export class Processes {
     this.#started += 1;
     return new Promise((resolve) => {
       const child = spawn(file, args, {
-        stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
+        stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe", ...(options.descriptors ?? [])],
         env: { ...environment, ...options.env },
         detached: true,
         ...(options.cwd === undefined ? {} : { cwd: options.cwd }),

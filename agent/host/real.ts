@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { constants } from "node:fs";
 import { lstat, mkdir, open, readdir, readlink, rename, rm, rmdir, symlink, unlink, writeFile } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { ResourceId, Step, Trigger } from "../../shared/kinds/kind.ts";
 import type { Earlier } from "../engine/inventory.ts";
@@ -8,7 +9,8 @@ import { Apt } from "./apt.ts";
 import { syncDirectory, temporaryBeside, writeDurably } from "./durable.ts";
 import { CannotKeep, done, failed, failedRun } from "./host.ts";
 import type { Host, PackageStep, StepResult, UnitStep } from "./host.ts";
-import { HostProbe } from "./probe.ts";
+import { inParent, LinkRefused, plainPaths } from "./parents.ts";
+import { HostProbe, READ_MAX_BYTES } from "./probe.ts";
 import type { Processes } from "./process.ts";
 
 /** systemd waits up to 90 s for a unit to start or stop (DefaultTimeoutStartSec); a call may have several to wait for. */
@@ -35,6 +37,7 @@ export class RealHost implements Host {
     try {
       return await this.#apply(step, earlier);
     } catch (error) {
+      if (error instanceof LinkRefused) return failed(error.message);
       if (isSystemError(error)) return failed(explain(error, "path" in step ? step.path : step.resource));
       throw error;
     }
@@ -46,30 +49,14 @@ export class RealHost implements Host {
         const output = await this.#processes.run(step.argv, { timeoutMs: step.timeoutMs, ...(step.input === undefined ? {} : { input: step.input }) });
         return output.code === 0 ? done : failedRun(step.argv, output);
       }
-      case "write": {
-        const ids = await this.#ids(step.owner, step.group);
-        if (!ids.ok) return failed(ids.message);
-        await mkdir(dirname(step.path), { recursive: true, mode: 0o755 });
-        await writeDurably(step.path, step.content, { mode: step.mode, uid: ids.uid, gid: ids.gid });
-        return done;
-      }
-      case "attributes": {
-        const ids = await this.#ids(step.owner, step.group);
-        if (!ids.ok) return failed(ids.message);
-        await setAttributes(step.path, { ...ids, mode: step.mode });
-        return done;
-      }
-      case "directory": {
-        const ids = await this.#ids(step.owner, step.group);
-        if (!ids.ok) return failed(ids.message);
-        await mkdir(step.path, { recursive: true, mode: 0o755 });
-        await setAttributes(step.path, { ...ids, mode: step.mode });
-        await syncDirectory(dirname(step.path));
-        return done;
-      }
+      case "write":
+        return this.#asOwner(step, (at, ids) => writeDurably(at, step.content, { mode: step.mode, ...ids }), { makeParents: true });
+      case "attributes":
+        return this.#asOwner(step, (at, ids) => setAttributes(at, { ...ids, mode: step.mode }));
+      case "directory":
+        return this.#asOwner(step, (at, ids) => makeDirectory(at, { ...ids, mode: step.mode }), { makeParents: true });
       case "link":
-        await mkdir(dirname(step.path), { recursive: true, mode: 0o755 });
-        await replaceByLink(step.path, step.target);
+        await inParent(step.path, (at) => replaceByLink(at, step.target), { makeParents: true });
         return done;
       case "remove":
         await removeOne(step.path);
@@ -85,6 +72,17 @@ export class RealHost implements Host {
       case "unit":
         throw new Error(`a step of type ${step.do} goes through its own method`);
     }
+  }
+
+  async #asOwner(
+    step: { readonly path: string; readonly owner: string; readonly group: string },
+    change: (at: string, ids: { readonly uid: number; readonly gid: number }) => Promise<void>,
+    options: { readonly makeParents?: boolean } = {},
+  ): Promise<StepResult> {
+    const found = await this.#ids(step.owner, step.group);
+    if (!found.ok) return failed(found.message);
+    await inParent(step.path, (at) => change(at, { uid: found.uid, gid: found.gid }), options);
+    return done;
   }
 
   async packages(steps: readonly PackageStep[], declared: ReadonlySet<string>): Promise<ReadonlyMap<ResourceId, StepResult>> {
@@ -116,18 +114,33 @@ export class RealHost implements Host {
   }
 
   async keep(path: string): Promise<Earlier> {
-    const found = await this.probe.stat(path);
-    if (found === null || found.type === "other") return { type: "absent" };
-    if (found.type === "link") return { type: "link", target: await readlink(path) };
-    if (found.type === "directory") return { type: "directory", mode: found.mode, uid: found.uid, gid: found.gid };
-    const content = await this.probe.read(path).catch((error: Error) => {
-      throw isSystemError(error) ? error : new CannotKeep(error.message);
-    });
-    if (content === null) return { type: "absent" };
-    const sha256 = createHash("sha256").update(content).digest("hex");
-    await mkdir(this.#backupDir, { recursive: true, mode: 0o700 });
-    await writeDurably(join(this.#backupDir, sha256), content, { mode: 0o600 });
-    return { type: "file", sha256, mode: found.mode, uid: found.uid, gid: found.gid };
+    try {
+      return await inParent(path, (at) => this.#keep(path, at));
+    } catch (error) {
+      if (error instanceof LinkRefused) throw new CannotKeep(error.message);
+      if (isAbsent(error)) return { type: "absent" };
+      throw error;
+    }
+  }
+
+  async #keep(path: string, at: string): Promise<Earlier> {
+    const named = await lstat(at);
+    if (named.isSymbolicLink()) return { type: "link", target: await readlink(at) };
+    if (named.isDirectory()) return { type: "directory", ...attributesOf(named) };
+    if (!named.isFile()) return { type: "absent" };
+    const file = await open(at, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    try {
+      // What is open now counts, not what had the name a moment ago.
+      const found = await file.stat();
+      if (!found.isFile()) return { type: "absent" };
+      const content = await readWhole(file, path, found.size);
+      const sha256 = createHash("sha256").update(content).digest("hex");
+      await mkdir(this.#backupDir, { recursive: true, mode: 0o700 });
+      await writeDurably(join(this.#backupDir, sha256), content, { mode: 0o600 });
+      return { type: "file", sha256, ...attributesOf(found) };
+    } finally {
+      await file.close();
+    }
   }
 
   async forget(wanted: ReadonlySet<string>): Promise<void> {
@@ -143,18 +156,15 @@ export class RealHost implements Host {
         await removeOne(path);
         return done;
       case "link":
-        await replaceByLink(path, earlier.target);
+        await inParent(path, (at) => replaceByLink(at, earlier.target), { makeParents: true });
         return done;
       case "directory":
-        if ((await this.probe.stat(path))?.type !== "directory") await removeOne(path);
-        await mkdir(path, { recursive: true });
-        await setAttributes(path, earlier);
+        await inParent(path, (at) => restoreDirectory(at, earlier), { makeParents: true });
         return done;
       case "file": {
         const content = await this.probe.read(join(this.#backupDir, earlier.sha256));
         if (content === null) return failed(`what stood at ${path} before is missing in ${this.#backupDir}; the file is left as it is. Remove it by hand if it may go.`);
-        await mkdir(dirname(path), { recursive: true });
-        await writeDurably(path, content, earlier);
+        await inParent(path, (at) => writeDurably(at, content, earlier), { makeParents: true });
         return done;
       }
     }
@@ -184,12 +194,35 @@ function idsByName(text: string): ReadonlyMap<string, number> {
   return ids;
 }
 
+interface Attributes {
+  readonly uid: number;
+  readonly gid: number;
+  readonly mode: number;
+}
+
+function attributesOf({ mode, uid, gid }: Attributes): Attributes {
+  return { mode: mode & 0o7777, uid, gid };
+}
+
+/** A file that grows while it is read is read as far as it went at first, and not for ever. */
+async function readWhole(file: FileHandle, path: string, sizeBytes: number): Promise<Uint8Array> {
+  if (sizeBytes > READ_MAX_BYTES) throw new CannotKeep(`${path} has ${sizeBytes} bytes, more than the ${READ_MAX_BYTES} that are kept at most`);
+  const content = new Uint8Array(sizeBytes);
+  let filled = 0;
+  while (filled < sizeBytes) {
+    const { bytesRead } = await file.read(content, filled, sizeBytes - filled, filled);
+    if (bytesRead === 0) break;
+    filled += bytesRead;
+  }
+  return content.subarray(0, filled);
+}
+
 /**
  * On the file itself and never through a link: in a directory that belongs to a user, what was a file when it was looked at
  * may be a link to /etc/shadow by now. A link gives ELOOP.
  */
-async function setAttributes(path: string, wanted: { readonly uid: number; readonly gid: number; readonly mode: number }): Promise<void> {
-  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+async function setAttributes(path: string, wanted: Attributes, flags = 0): Promise<void> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK | flags);
   try {
     // chown clears setuid and setgid bits (chown(2)), so the mode comes last.
     await file.chown(wanted.uid, wanted.gid);
@@ -197,6 +230,21 @@ async function setAttributes(path: string, wanted: { readonly uid: number; reado
   } finally {
     await file.close();
   }
+}
+
+async function makeDirectory(path: string, wanted: Attributes): Promise<void> {
+  await mkdir(path, { mode: 0o700 }).catch((error: NodeJS.ErrnoException) => {
+    // There already, or something else is in its place: then it cannot be opened as a directory.
+    if (error.code !== "EEXIST") throw error;
+  });
+  await setAttributes(path, wanted, constants.O_DIRECTORY);
+  await syncDirectory(dirname(path));
+}
+
+async function restoreDirectory(path: string, earlier: Attributes): Promise<void> {
+  const found = await lstat(path).catch(() => null);
+  if (found !== null && !found.isDirectory()) await unlink(path);
+  await makeDirectory(path, earlier);
 }
 
 async function replaceByLink(path: string, target: string): Promise<void> {
@@ -209,11 +257,19 @@ async function replaceByLink(path: string, target: string): Promise<void> {
 
 /** A file, a link, or an empty directory. Never a directory with something in it: that is not ours to delete. */
 async function removeOne(path: string): Promise<void> {
-  const found = await lstat(path).catch(() => null);
-  if (found === null) return;
-  if (found.isDirectory()) await rmdir(path);
-  else await unlink(path);
-  await syncDirectory(dirname(path));
+  try {
+    await inParent(path, async (at) => {
+      if ((await lstat(at)).isDirectory()) await rmdir(at);
+      else await unlink(at);
+      await syncDirectory(dirname(at));
+    });
+  } catch (error) {
+    if (!isAbsent(error)) throw error;
+  }
+}
+
+function isAbsent(error: unknown): boolean {
+  return isSystemError(error) && (error.code === "ENOENT" || error.code === "ENOTDIR");
 }
 
 function isSystemError(error: unknown): error is NodeJS.ErrnoException {
@@ -221,6 +277,7 @@ function isSystemError(error: unknown): error is NodeJS.ErrnoException {
 }
 
 function explain(error: NodeJS.ErrnoException, what: string): string {
+  const said = plainPaths(error.message, what);
   switch (error.code) {
     case "ENOSPC":
     case "EDQUOT":
@@ -229,16 +286,18 @@ function explain(error: NodeJS.ErrnoException, what: string): string {
       return `${what} is on a file system that is mounted read-only (after a disk error, perhaps: see dmesg). It is tried again by itself.`;
     case "ENOTEMPTY":
       return `the directory ${what} is not empty; what is in it was not made by Evenkeel and stays. Empty it by hand if it may go.`;
+    case "ENOTDIR":
+      return `a directory is wanted at ${what} or on the way to it, and something else stands there: ${said}. Move that away by hand if it may go.`;
     case "EISDIR":
       return `${what} is a directory, and is not replaced by a file. Move it away by hand if it may go.`;
     case "EPERM":
     case "EACCES":
-      return `not permitted to change ${what} (immutable flag, read-only mount, or a security module): ${error.message}`;
+      return `not permitted to change ${what} (immutable flag, read-only mount, or a security module): ${said}`;
     case "ELOOP":
       return `${what} became a link while it was being changed; it was left alone.`;
     case "EINVAL":
-      return `the kernel refuses this value for ${what}: ${error.message}`;
+      return `the kernel refuses this value for ${what}: ${said}`;
     default:
-      return `${what}: ${error.message}`;
+      return `${what}: ${said}`;
   }
 }

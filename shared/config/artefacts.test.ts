@@ -49,8 +49,9 @@ describe("editors' schemas", () => {
   const schemas = editorSchemas(kinds);
   test("a node's file has its fields and every kind; a role's has no address", () => {
     const names = (file: string) => Object.keys(schemas.get(file)?.properties ?? {}).sort();
-    expect(names("node.json")).toEqual(["address", "roles", "vars", ...kinds.map((kind) => kind.name)].sort());
+    expect(names("node.json")).toEqual(["address", "fleetlock", "roles", "vars", ...kinds.map((kind) => kind.name)].sort());
     expect(names("role.json")).not.toContain("address");
+    expect(names("role.json")).not.toContain("fleetlock");
     expect(schemas.get("node.json")?.additionalProperties).toBe(false);
   });
 

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { NodeName } from "../ids.ts";
+import { Checks, FleetLockMember, Groups, Updates, Windows } from "./policy.ts";
 
 /** Removals in one commit on one node above which the agent stops and asks (DESIGN rule 9). */
 export const REMOVALS_MAX_DEFAULT = 10;
@@ -7,7 +7,6 @@ export const REMOVALS_MAX_DEFAULT = 10;
 export const REPAIRS_MAX_DEFAULT = 5;
 export const SIGNERS_MAX = 100;
 export const VARS_MAX = 1_000;
-export const GROUPS_MAX = 100;
 
 const label = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 
@@ -92,18 +91,17 @@ const Guard = z.strictObject({
   repairsMax: z.int().min(1).max(1_000).default(REPAIRS_MAX_DEFAULT).describe("How many times in a row one thing is repaired before that is reported instead"),
 });
 
-const Group = z.strictObject({
-  members: z.array(NodeName).min(1).max(1_000).describe("Names of the nodes that count; fewer than half of them are ever down"),
-});
-
-/** The schema of cluster.yaml. That members exist and signers differ is checked by the loader, which knows the positions. */
+/** The schema of cluster.yaml. That names refer to something, and much else, is checked by the loader, which knows the positions. */
 export const Cluster = z.strictObject({
   name: z.string().regex(label, "a cluster's name is lower-case letters, digits and hyphens, at most 63, like cupboard").describe("The cluster's name: one DNS label"),
   branch: z.string().regex(/^(?!-)(?!.*\.\.)(?!.*\/\/)[A-Za-z0-9._/-]{1,200}(?<![./])$/, "a branch's name, such as main").default("main").describe("The branch that the nodes follow; every other branch is a preview"),
   signers: z.array(Signer).min(1, "at least one signer: without one, no commit could ever be applied").max(SIGNERS_MAX).describe("Whose commits the nodes apply, each with an `ssh` or a `gpg` key. A change of this list must be signed by a key that was on it before"),
   guard: Guard.prefault({}).describe("What the agent does not do without asking"),
   vars: Vars.default({}).describe("Values for templates, the same on every node unless a role or the node sets them"),
-  groups: z.record(z.string().regex(label, "a group's name is lower-case letters, digits and hyphens, like control"), Group).refine((groups) => Object.keys(groups).length <= GROUPS_MAX, `at most ${GROUPS_MAX} groups`).default({}).describe("Quorum groups: sets of nodes of which fewer than half may be down at once"),
+  groups: Groups.default({}).describe("Quorum groups: sets of nodes of which fewer than half may be down at once. The group `cluster`, of all nodes, is always there"),
+  windows: Windows.default({}).describe("Maintenance windows: when things may begin by themselves"),
+  updates: Updates.prefault({}).describe("How updates of the operating system roll through the cluster"),
+  checks: Checks.default({}).describe("What users use, looked at by the hub and the nodes: a rollout waits while one of these fails"),
 });
 export type Cluster = z.output<typeof Cluster>;
 export type Signer = Cluster["signers"][number];
@@ -117,6 +115,7 @@ export const nodeFields = {
     .regex(/^[A-Za-z0-9.:-]+$/, "an address is an IP address or a host name, such as 10.77.1.11")
     .optional()
     .describe("Where the other nodes and the hub reach this one: an IP address or a host name"),
+  fleetlock: FleetLockMember.optional().describe("For a machine without our agent, which asks for its slot by FleetLock (Fedora CoreOS, Flatcar): it counts in its groups, and has no roles, vars or sections"),
   roles: z.array(RoleName).max(100).default([]).describe("Roles whose settings this one takes over; what stands in this file wins"),
   vars: Vars.default({}).describe("Values for templates"),
 };

@@ -67,7 +67,7 @@ function explain(context: Context, issue: Issue, base: Path): readonly Diagnosti
   }
   if (issue.code === "invalid_union" && isUnsaid(issue)) return explainUnion(context, issue, path, found.value, name);
   const at = found.value.kind === "map" ? keySpan : found.value.span;
-  if (!isUnsaid(issue)) return [errorAt(at, `${name === "" ? "" : `${name}: `}${issue.message}${foundSuffix(issue, found.value)}`)];
+  if (!isUnsaid(issue)) return [errorAt(at, `${name === "" ? "" : `${name}: `}${issue.message}${foundSuffix(issue, found.value)}`, issue.code === "invalid_union" ? mistypedKey(issue, found.value) : undefined)];
   const { message, help } = defaultText(issue, found.value);
   return [errorAt(at, `${name === "" ? "" : `${name}: `}${message}`, help)];
 }
@@ -80,6 +80,18 @@ function foundSuffix(issue: Issue, value: Located): string {
 
 function isUnsaid(issue: Issue): boolean {
   return issue.message === UNSAID;
+}
+
+/** For a union that says itself what it wants: the first key that no branch knows, when it resembles one that some branch does. */
+function mistypedKey(issue: Issue & { code: "invalid_union" }, value: Located): string | undefined {
+  if (value.kind !== "map") return undefined;
+  const unknown = (issue.errors as readonly (readonly Issue[])[]).map((branch) => branch.find((each) => each.code === "unrecognized_keys"));
+  const known = [...new Set(unknown.flatMap((each) => each?.known ?? []))];
+  for (const key of value.entries.keys()) {
+    const meant = known.includes(key) ? undefined : suggest(key, known);
+    if (meant !== undefined) return `is ${JSON.stringify(key)} meant to be ${JSON.stringify(meant)}?`;
+  }
+  return undefined;
 }
 
 /** A key that is there, unknown to nobody yet, and looks like the missing one. */
@@ -111,9 +123,11 @@ function explainUnion(context: Context, issue: Issue & { code: "invalid_union" }
     const help = (word === "" ? undefined : didYouMean(word, literals)) ?? mismatchHelp([...new Set(expected)], value);
     return [errorAt(at, `${name === "" ? "" : `${name}: `}${choice}, found ${describeLocated(value)}`, help)];
   }
-  const best = fitting.reduce((a, b) => (score(b, value) < score(a, value) ? b : a));
+  // A branch that lacks nothing is the one that was meant, however much else is wrong.
+  const complete = fitting.filter((branch) => !branch.some((each) => lacks(each, value)));
+  const best = (complete.length > 0 ? complete : fitting).reduce((a, b) => (score(b, value) < score(a, value) ? b : a));
   const told = best.flatMap((each) => explain(context, each, path));
-  return told.map((each) => ({ ...each, ...unionHelp(best, fitting) }));
+  return told.map((each) => ({ ...each, ...unionHelp(best, complete.length > 0 ? complete : fitting) }));
 }
 
 /** A union inside of a union, with no key between them, is one union to whoever reads about it. */
@@ -123,6 +137,11 @@ function flattenUnion(branch: readonly Issue[]): readonly (readonly Issue[])[] {
     return (only.errors as readonly (readonly Issue[])[]).flatMap(flattenUnion);
   }
   return [branch];
+}
+
+function lacks(issue: Issue, value: Located): boolean {
+  const [key] = issue.path;
+  return value.kind === "map" && key !== undefined && !value.entries.has(String(key));
 }
 
 function isMismatch(issue: Issue): boolean {

@@ -43,7 +43,7 @@ export function inputSchema(schema: z.ZodType): JsonSchema {
 
 /** File name → JSON Schema, for editors: completion and checks while typing. `evenkeel validate` says more. */
 export function editorSchemas(kinds: readonly DocumentedKind[]): ReadonlyMap<string, JsonSchema> {
-  const { roles, vars, address } = nodeFields;
+  const { roles, vars, address, fleetlock } = nodeFields;
   const sections = Object.fromEntries(kinds.map((kind) => [kind.name, section(kind)]));
   const shared = { roles: nullable(inputSchema(roles)), vars: partial(inputSchema(vars)), ...sections };
   const file = (title: string, properties: Readonly<Record<string, JsonSchema>>): JsonSchema => ({
@@ -55,7 +55,7 @@ export function editorSchemas(kinds: readonly DocumentedKind[]): ReadonlyMap<str
   });
   return new Map([
     ["cluster.json", { ...inputSchema(Cluster), title: "cluster.yaml of an Evenkeel cluster" }],
-    ["node.json", file("A node of an Evenkeel cluster (nodes/NAME.yaml)", { address: inputSchema(address), ...shared })],
+    ["node.json", file("A node of an Evenkeel cluster (nodes/NAME.yaml)", { address: inputSchema(address), fleetlock: inputSchema(fleetlock), ...shared })],
     ["role.json", file("A role of an Evenkeel cluster (roles/NAME.yaml)", shared)],
   ]);
 }

@@ -39,12 +39,11 @@ const zone = z
   .string()
   .max(64)
   .regex(/^[A-Za-z0-9+_-]+(\/[A-Za-z0-9+_-]+)*$/, "a time zone's name, such as Europe/Berlin")
-  .default("Etc/UTC")
-  .describe("The time zone in which `opens` is read, such as Europe/Berlin");
+  .default("Etc/UTC");
 
 export const Window = z.strictObject({
   opens: z.string().min(9).max(128).describe("When it opens, as a cron expression of five fields (minute, hour, day of the month, month, day of the week): \"0 2 * * sun\""),
-  zone,
+  zone: zone.describe("The time zone in which `opens` is read, such as Europe/Berlin"),
   lengthMinutes: z.int().min(5).max(7 * 24 * 60).describe("How long it stays open, in minutes of real time, also across midnight and a change of the clocks"),
 });
 export type Window = z.output<typeof Window>;
@@ -52,9 +51,9 @@ export type Window = z.output<typeof Window>;
 const day = z.string().regex(/^\d{4}-\d{2}-\d{2}$/, "a day, such as 2026-12-24");
 
 const Blackout = z.strictObject({
-  from: day.describe("The first day, in the zone"),
+  from: day.describe("The first day"),
   to: day.describe("The last day; it is part of the blackout"),
-  zone,
+  zone: zone.describe("The time zone in which these days begin and end, such as Europe/Berlin"),
   why: z.string().max(200).default("").describe("Shown to whoever wonders why nothing happens"),
 });
 export type Blackout = z.output<typeof Blackout>;
@@ -92,6 +91,17 @@ const common = {
   gates: z.boolean().default(true).describe("Whether no node goes down while this fails"),
 };
 
+/** The ways to look; a check has exactly one of them. */
+export const CHECK_METHODS = ["http", "tcp", "dns", "ping", "command"] as const;
+
+/** What is wrong with a check's choice of a way to look; undefined when it has one, and something else is wrong. */
+function methodProblem(input: unknown): string | undefined {
+  if (typeof input !== "object" || input === null || Array.isArray(input)) return undefined;
+  const chosen = CHECK_METHODS.filter((method) => Object.hasOwn(input, method));
+  if (chosen.length === 1) return undefined;
+  return `a check has exactly one of ${CHECK_METHODS.join(", ")}; here ${chosen.length === 0 ? "is none of them" : `are ${chosen.slice(0, -1).join(", ")} and ${chosen.at(-1)}`}`;
+}
+
 /** One look at what users use. Exactly one of `http`, `tcp`, `dns`, `ping`, `command` says how. */
 export const Check = z.union([
   z.strictObject({
@@ -111,7 +121,7 @@ export const Check = z.union([
   }),
   z.strictObject({ ping: z.string().regex(/^(?!-)[A-Za-z0-9.:-]+$/).max(253).describe("The address to send an ICMP echo request to"), ...common }),
   z.strictObject({ command: argv.describe("A program and its arguments, run on the hub's machine without a shell; exit code 0 is well"), ...common }),
-]);
+], { error: (issue) => methodProblem(issue.input) });
 export type Check = z.output<typeof Check>;
 
 export const Windows = z.record(z.string().regex(label, "a window's name is lower-case letters, digits and hyphens, like night"), Window).refine((windows) => Object.keys(windows).length <= WINDOWS_MAX, `at most ${WINDOWS_MAX} windows`);

@@ -11,6 +11,7 @@ import { pointer, toPlain } from "./located.ts";
 import type { Located, LocatedEntry, LocatedMap, Path, Plain } from "./located.ts";
 import { mergeSettings } from "./merge.ts";
 import type { Setting } from "./merge.ts";
+import type { FleetLockMember } from "./policy.ts";
 import type { SectionKind, SettingsFile } from "./settings-file.ts";
 import { TemplateRenderer } from "./template.ts";
 import type { TemplateData } from "./template.ts";
@@ -19,6 +20,8 @@ import type { TemplateData } from "./template.ts";
 export interface RenderedNode {
   readonly name: NodeName;
   readonly address?: string;
+  /** Set for a machine without our agent, which asks for its slot by FleetLock; it has no roles and no sections. */
+  readonly fleetlock?: FleetLockMember;
   /** All roles, those that others include as well; what is overridden comes first. */
   readonly roles: readonly string[];
   readonly vars: Vars;
@@ -26,7 +29,7 @@ export interface RenderedNode {
   readonly sections: ReadonlyMap<string, unknown>;
   /** Where each value came from, by its JSON pointer (RFC 6901) in {@link RenderedNode.merged}: `/files/~1etc~1motd/mode`. */
   readonly provenance: ReadonlyMap<string, Position>;
-  /** `address`, `roles`, `vars` and sections as merged, before any schema: what `evenkeel render` prints. */
+  /** `address`, `fleetlock`, `roles`, `vars` and sections as merged, before any schema: what `evenkeel render` prints. */
   readonly merged: { readonly [key: string]: Plain };
 }
 
@@ -73,6 +76,7 @@ export async function renderNode(request: RenderRequest): Promise<Rendered> {
   const node: RenderedNode = {
     name: file.name as NodeName,
     ...(file.address && { address: file.address.value }),
+    ...(file.fleetlock && { fleetlock: file.fleetlock.value }),
     roles: request.roles,
     vars,
     sections: filled.sections,
@@ -132,11 +136,12 @@ async function fillContents(request: RenderRequest, merged: LocatedMap, parsed: 
   return { sections, diagnostics };
 }
 
-/** The merged settings in the order in which a node's file is written: address, roles, vars, sections in the order of kinds. */
+/** The merged settings in the order in which a node's file is written: address, fleetlock, roles, vars, sections in the order of kinds. */
 function wholeNode(request: RenderRequest, merged: LocatedMap): LocatedMap {
   const { file } = request;
   const entries = new Map<string, LocatedEntry>();
   if (file.address) entries.set("address", { keySpan: file.address.located.span, value: file.address.located });
+  if (file.fleetlock) entries.set("fleetlock", { keySpan: file.fleetlock.located.span, value: file.fleetlock.located });
   if (request.roles.length > 0) {
     const span = file.roles[0]?.span ?? file.start;
     const items = request.roles.map((value): Located => ({ kind: "scalar", value, text: value, empty: false, span: file.roles.find((each) => each.name === value)?.span ?? span }));

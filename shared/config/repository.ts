@@ -1,4 +1,5 @@
 import type { NodeName } from "../ids.ts";
+import { checkFleetLock } from "./check-policy.ts";
 import type { Cluster } from "./cluster.ts";
 import { Contents } from "./contents.ts";
 import { errorInFile, sortDiagnostics, warningInFile } from "./diagnostic.ts";
@@ -40,7 +41,7 @@ export async function loadRepository(tree: FileTree, kinds: readonly SectionKind
   const files = loader.readNodes(names);
   for (const name of layout.roles.keys()) loader.readRole(name);
   const graph = resolveRoles(loader.roles, new Set(layout.roles.keys()));
-  loader.diagnostics.push(...graph.diagnostics);
+  loader.diagnostics.push(...graph.diagnostics, ...checkFleetLock([...files.values()].flatMap(({ name, fleetlock }) => (fleetlock === undefined ? [] : [{ node: name, ...fleetlock.value, located: fleetlock.located }]))));
   const nodes = new Map<NodeName, RenderedNode>();
   const used = new Set<string>();
   const addresses = addressBook(names, files);

@@ -1,9 +1,11 @@
 import type * as z from "zod";
+import { checkPolicy } from "./check-policy.ts";
 import { Cluster, nodeFields } from "./cluster.ts";
 import { errorAt } from "./diagnostic.ts";
 import type { Diagnostic, Span } from "./diagnostic.ts";
 import { emptyMap, parseLocated } from "./explain.ts";
 import type { Located, LocatedEntry, LocatedMap } from "./located.ts";
+import type { FleetLockMember } from "./policy.ts";
 import { didYouMean, suggest } from "./suggest.ts";
 import { parseYaml } from "./yaml.ts";
 
@@ -21,6 +23,8 @@ export interface SettingsFile {
   readonly settings: LocatedMap;
   readonly roles: readonly RoleReference[];
   readonly address?: { readonly value: string; readonly located: Located };
+  /** The machine runs no agent of ours; then there are no roles and no settings. */
+  readonly fleetlock?: { readonly value: FleetLockMember; readonly located: Located };
   /** Where the file begins, for problems that have no other place. */
   readonly start: Span;
 }
@@ -41,9 +45,9 @@ export function readSettingsFile(what: "node" | "role", name: string, path: stri
   if (!parsed.ok) return { value: undefined, diagnostics: parsed.diagnostics };
   const diagnostics: Diagnostic[] = [];
   const settings = new Map<string, LocatedEntry>();
-  const known = ["roles", "vars", ...(what === "node" ? ["address"] : []), ...kinds.map((kind) => kind.name)];
+  const known = ["roles", "vars", ...(what === "node" ? ["address", "fleetlock"] : []), ...kinds.map((kind) => kind.name)];
   for (const [key, entry] of parsed.root.entries) {
-    if (key === "roles" || (key === "address" && what === "node")) continue;
+    if (key === "roles" || ((key === "address" || key === "fleetlock") && what === "node")) continue;
     if (!known.includes(key)) diagnostics.push(unknownSection(what, key, entry.keySpan, known));
     else if (isEmpty(entry.value)) continue;
     else if (entry.value.kind === "map" || (entry.value.kind === "scalar" && entry.value.value === null)) settings.set(key, entry);
@@ -51,15 +55,17 @@ export function readSettingsFile(what: "node" | "role", name: string, path: stri
   }
   const roles = readRoles(parsed.root.entries.get("roles"), diagnostics);
   const address = readAddress(what === "node" ? parsed.root.entries.get("address") : undefined, diagnostics);
+  const fleetlock = readFleetLock(what === "node" ? parsed.root.entries.get("fleetlock") : undefined, parsed.root, diagnostics);
   const start: Span = { source: parsed.source, start: 0, end: 1 };
-  const value: SettingsFile = { name, path, settings: { ...parsed.root, entries: settings }, roles, ...(address && { address }), start };
+  const value: SettingsFile = { name, path, settings: { ...parsed.root, entries: settings }, roles, ...(address && { address }), ...(fleetlock && { fleetlock }), start };
   // What is well written is looked at further, so that one run tells of all mistakes.
   return { value, diagnostics };
 }
 
 function unknownSection(what: "node" | "role", key: string, span: Span, known: readonly string[]): Diagnostic {
   if (key === "address") return errorAt(span, "a role has no address", "write address: in the node's own file");
-  if (["name", "branch", "signers", "guard", "groups"].includes(key)) return errorAt(span, `${key} belongs in cluster.yaml`);
+  if (key === "fleetlock") return errorAt(span, "a role has no fleetlock: each machine has an id of its own", "write fleetlock: in the node's own file");
+  if (Object.hasOwn(Cluster.shape, key)) return errorAt(span, `${key} belongs in cluster.yaml`);
   return errorAt(span, `unknown section ${JSON.stringify(key)}`, suggest(key, known) === undefined ? `a ${what} can have: ${known.join(", ")}` : didYouMean(key, known));
 }
 
@@ -91,20 +97,32 @@ function readAddress(entry: LocatedEntry | undefined, diagnostics: Diagnostic[])
   return undefined;
 }
 
+/** A machine without our agent: whatever its file asks of it, nothing there would carry it out. */
+function readFleetLock(entry: LocatedEntry | undefined, root: LocatedMap, diagnostics: Diagnostic[]): { value: FleetLockMember; located: Located } | undefined {
+  if (entry === undefined) return undefined;
+  const parsed = parseLocated(nodeFields.fleetlock, entry.value, entry.keySpan, ["fleetlock"]);
+  if (!parsed.ok) diagnostics.push(...parsed.diagnostics);
+  for (const [key, { keySpan, value }] of root.entries) {
+    if (key === "fleetlock" || key === "address" || isEmpty(value)) continue;
+    diagnostics.push(errorAt(keySpan, `a machine with fleetlock: runs no agent of ours, so nothing there would heed ${key}:`, `remove ${key}:, or remove fleetlock: and enrol the machine`));
+  }
+  return parsed.ok && parsed.value !== undefined ? { value: parsed.value, located: entry.value } : undefined;
+}
+
 /** cluster.yaml with what its `vars` look like to be merged. */
 export interface ClusterFile {
   readonly cluster: Cluster;
   readonly vars: LocatedMap;
 }
 
-/** @param nodes names of all nodes, which groups may name. */
+/** @param nodes names of all nodes, which groups and updates may name. */
 export function readClusterFile(path: string, bytes: Uint8Array, nodes: ReadonlySet<string>): Read<ClusterFile> {
   const parsed = parseYaml(path, bytes);
   if (!parsed.ok) return { value: undefined, diagnostics: parsed.diagnostics };
   const root = withoutEmpty(parsed.root);
   const result = parseLocated(Cluster, root);
   if (!result.ok) return { value: undefined, diagnostics: result.diagnostics };
-  const diagnostics = [...checkSigners(root, result.value), ...checkGroups(root, nodes)];
+  const diagnostics = [...checkSigners(root, result.value), ...checkPolicy(root, result.value, nodes)];
   const vars = root.entries.get("vars")?.value;
   return { value: { cluster: result.value, vars: vars?.kind === "map" ? vars : emptyMap(root.span) }, diagnostics };
 }
@@ -122,24 +140,6 @@ function checkSigners(root: LocatedMap, cluster: Cluster): readonly Diagnostic[]
     const name = item?.kind === "map" ? item.entries.get("name")?.value : undefined;
     if (seen.has(signer.name)) diagnostics.push(errorAt((name ?? item ?? root).span, `a signer named ${JSON.stringify(signer.name)} is listed twice`, "give each key a name of its own, such as ada-laptop and ada-phone"));
     seen.add(signer.name);
-  }
-  return diagnostics;
-}
-
-function checkGroups(root: LocatedMap, nodes: ReadonlySet<string>): readonly Diagnostic[] {
-  const diagnostics: Diagnostic[] = [];
-  const groups = root.entries.get("groups")?.value;
-  if (groups?.kind !== "map") return diagnostics;
-  for (const [name, entry] of groups.entries) {
-    const members = entry.value.kind === "map" ? entry.value.entries.get("members")?.value : undefined;
-    if (members?.kind !== "list") continue;
-    const seen = new Set<string>();
-    for (const item of members.items) {
-      const member = item.kind === "scalar" ? String(item.value) : "";
-      if (!nodes.has(member)) diagnostics.push(errorAt(item.span, `group ${JSON.stringify(name)} has a member ${JSON.stringify(member)}, but there is no nodes/${member}.yaml`, didYouMean(member, nodes)));
-      else if (seen.has(member)) diagnostics.push(errorAt(item.span, `${JSON.stringify(member)} is listed twice: it would count as two members`, "remove one of them"));
-      seen.add(member);
-    }
   }
   return diagnostics;
 }

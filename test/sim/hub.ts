@@ -1,0 +1,161 @@
+import { denialsFor } from "../../hub/coordinator/budget.ts";
+import { assertInvariants } from "../../hub/coordinator/invariants.ts";
+import type { Answer, Durable, Event, State } from "../../hub/coordinator/state.ts";
+import { emptyState, emptyVolatile, PATIENCE } from "../../hub/coordinator/state.ts";
+import { step } from "../../hub/coordinator/step.ts";
+import type { CommitId, NodeName } from "../../shared/ids.ts";
+import type { LeaseOrder } from "../../shared/protocol/lease.ts";
+import type { Observer } from "./observer.ts";
+import type { GroupSpec } from "./scenario.ts";
+import type { World } from "./world.ts";
+
+/** The hub's process around the real coordinator: a database that is written before anything is done, and may be lost. */
+
+export interface HubParts {
+  readonly world: World;
+  readonly observer: Observer;
+  crashes: number;
+  send(node: string, order: LeaseOrder): void;
+  /** The hub runs, and listens. */
+  up(): void;
+}
+
+type Happening = { [Kind in Event["kind"]]: Omit<Extract<Event, { kind: Kind }>, "now"> }[Event["kind"]];
+
+const EPOCH_MS = 1_700_000_000_000;
+const TICK_MS = 5_000;
+const COPY_EVERY_MS = 20_000;
+
+export class Hub {
+  readonly #parts: HubParts;
+  #disk: Durable = emptyState().durable;
+  #state: State | null = null;
+  #copies: { readonly atMs: number; readonly durable: Durable }[] = [];
+  #life = 0;
+  #wallOffsetMs = 0;
+  #membership: Happening | null = null;
+  #seenCommit = "";
+  failingChecks: readonly string[] = [];
+  calm = false;
+  steps = 0;
+
+  constructor(parts: HubParts) {
+    this.#parts = parts;
+  }
+
+  get runs(): boolean {
+    return this.#state !== null;
+  }
+
+  get durable(): Durable {
+    return this.#state?.durable ?? this.#disk;
+  }
+
+  start(): void {
+    if (this.#state !== null) return;
+    const { world } = this.#parts;
+    const life = ++this.#life;
+    world.say("hub", () => "starts");
+    this.#state = { durable: this.#disk, volatile: emptyVolatile("", world.nowMs) };
+    if (!this.handle({ kind: "started", run: world.chance.uuid() }).ok || this.#life !== life) return;
+    if (this.#membership !== null) this.handle(this.#membership);
+    if (this.#life !== life) return;
+    this.#parts.up();
+    world.after(world.chance.between(200, 3_000), () => {
+      if (this.#life === life) this.handle({ kind: "checks", failing: this.failingChecks });
+    });
+    this.#tick(life);
+  }
+
+  #tick(life: number): void {
+    const { world } = this.#parts;
+    world.after(TICK_MS, () => {
+      if (this.#life !== life) return;
+      this.handle({ kind: "tick" });
+      if (world.nowMs - (this.#copies.at(-1)?.atMs ?? 0) >= COPY_EVERY_MS) this.#copies.push({ atMs: world.nowMs, durable: this.#disk });
+      this.#tick(life);
+    });
+  }
+
+  crash(awayMs: number): void {
+    if (this.#state === null) return;
+    this.#parts.world.say("hub", () => `is killed, for ${Math.round(awayMs / 1_000)} s`);
+    this.#state = null;
+    this.#life++;
+    this.#parts.world.after(awayMs, () => this.start());
+  }
+
+  /** Comes up again with a database out of a backup. */
+  restore(awayMs: number, ageMs: number): void {
+    const { world, observer } = this.#parts;
+    const copy = this.#copies.findLast(({ atMs }) => atMs <= world.nowMs - ageMs) ?? this.#copies[0];
+    if (copy === undefined || this.#state === null) return;
+    this.crash(awayMs);
+    world.say("hub", () => `its database is put back to what it was ${Math.round((world.nowMs - copy.atMs) / 1_000)} s ago`);
+    this.#disk = copy.durable;
+    observer.hubRestored();
+  }
+
+  jump(byMs: number): void {
+    this.#wallOffsetMs += byMs;
+  }
+
+  membership(commit: CommitId, nodes: readonly string[], locks: readonly string[], groups: Readonly<Record<string, GroupSpec>>): void {
+    const all = [...nodes, ...locks];
+    const specs: Record<string, GroupSpec> = { ...groups, cluster: { ...groups["cluster"], members: all } };
+    this.#membership = {
+      kind: "membership",
+      commit,
+      members: all.map((name) => ({ name: name as NodeName, agent: !locks.includes(name) })),
+      groups: new Map(Object.entries(specs).map(([name, group]) => [name, { members: group.members as readonly NodeName[], maxUnavailable: group.maxUnavailable, acceptOutage: group.acceptOutage ?? false }])),
+    };
+    this.handle(this.#membership);
+  }
+
+  handle(happening: Happening): Answer {
+    if (this.#state === null) return gone;
+    const { world } = this.#parts;
+    this.steps++;
+    const event = { ...happening, now: { wallMs: EPOCH_MS + world.nowMs + this.#wallOffsetMs, monoMs: world.nowMs } } as Event;
+    const before = this.#state;
+    const result = step(before, event);
+    assertInvariants(before, event, result, PATIENCE);
+    if (result.state.durable !== before.durable) {
+      if (!this.calm && world.chance.happens(this.#parts.crashes)) return this.#die();
+      this.#disk = result.state.durable;
+      if (!this.calm && world.chance.happens(this.#parts.crashes)) return this.#die();
+    }
+    this.#state = result.state;
+    if (happening.kind === "membership" && happening.commit !== this.#seenCommit) {
+      this.#seenCommit = happening.commit;
+      const [groups, members] = [happening.groups, happening.members];
+      this.#parts.observer.membership(members.map(({ name }) => name), Object.fromEntries(groups) as Readonly<Record<string, GroupSpec>>);
+    }
+    for (const effect of result.effects) {
+      if (effect.do === "send") {
+        this.#watch(effect.node, effect.order);
+        this.#parts.send(effect.node, effect.order);
+      } else if (effect.do === "note") world.say("hub", () => `${effect.action} ${effect.subject}: ${effect.text}`);
+    }
+    return result.answer;
+  }
+
+  /** Why a node may not go now, in the hub's own words. */
+  why(node: string): string {
+    if (this.#state === null) return "the hub is down";
+    const { world } = this.#parts;
+    return denialsFor(this.#state, { node: node as NodeName, despiteChecks: false }, { wallMs: EPOCH_MS + world.nowMs, monoMs: world.nowMs }, PATIENCE).map(({ text }) => text).join("; ");
+  }
+
+  #die(): Answer {
+    this.crash(this.#parts.world.chance.between(200, 30_000));
+    return gone;
+  }
+
+  #watch(node: string, order: LeaseOrder): void {
+    if (order.kind === "grant") this.#parts.observer.granted(order.lease, node, order.challenge);
+    if (order.kind === "confirm") this.#parts.observer.confirmed(order.lease, node, order.challenge);
+  }
+}
+
+const gone: Answer = { ok: false, denials: [] };

@@ -1,0 +1,174 @@
+import type { GroupSpec } from "./scenario.ts";
+
+/**
+ * Watches what really happens to the machines, and knows the rule, and nothing of the coordinator: it shares no code with
+ * it and reads none of its state. It sees orders as they leave the hub, and machines as they go down and come back.
+ */
+
+export class Violation extends Error {}
+
+interface Config {
+  readonly groups: ReadonlyMap<string, { readonly members: ReadonlySet<string>; readonly allowed: number }>;
+  readonly nodes: ReadonlySet<string>;
+}
+
+interface Machine {
+  /** The lease for whose sake it is down. */
+  byOrder: string | null;
+  /** Since when neither machine nor agent answer; null when they do. */
+  deadSinceMs: number | null;
+}
+
+interface Seen {
+  readonly node: string;
+  readonly grants: Set<string>;
+  readonly confirms: Set<string>;
+  /** The membership that was in force as the slot was given. */
+  config: number;
+  drainedAtMs: number;
+  reboots: number;
+  cleared: boolean;
+  /** Granted before the database was put back to an older copy. */
+  lost: boolean;
+}
+
+export class Observer {
+  readonly #configs: Config[] = [];
+  readonly #machines = new Map<string, Machine>();
+  readonly #leases = new Map<string, Seen>();
+  readonly #nowMs: () => number;
+  /** Of an older copy of the database nothing before this is remembered. */
+  #floor = 0;
+  /** How many times a node went down by order. */
+  downs = 0;
+
+  constructor(nowMs: () => number) {
+    this.#nowMs = nowMs;
+  }
+
+  membership(nodes: readonly string[], groups: Readonly<Record<string, GroupSpec>>): void {
+    const all = Object.entries({ ...groups, cluster: { ...groups["cluster"], members: nodes } });
+    this.#configs.push({ nodes: new Set(nodes), groups: new Map(all.map(([name, group]) => [name, { members: new Set(group.members), allowed: allowed(group) }])) });
+  }
+
+  hubRestored(): void {
+    this.#floor = this.#configs.length - 1;
+    for (const seen of this.#leases.values()) seen.lost = true;
+  }
+
+  granted(lease: string, node: string, challenge: string): void {
+    const seen = this.#lease(lease, node);
+    if (seen.grants.has(challenge)) return;
+    seen.grants.add(challenge);
+    seen.config = this.#configs.length - 1;
+  }
+
+  confirmed(lease: string, node: string, challenge: string): void {
+    const seen = this.#lease(lease, node);
+    if (seen.confirms.has(challenge)) return;
+    seen.confirms.add(challenge);
+    // Whoever has been dead since before this node was drained cannot have answered since.
+    const dead = [...this.#machines].filter(([other, { deadSinceMs }]) => other !== node && deadSinceMs !== null && deadSinceMs < seen.drainedAtMs).map(([other]) => other);
+    this.#count(node, new Set([...this.#byOrder(), ...dead, node]), this.#configs.length - 1, "was confirmed", node);
+  }
+
+  /** The node begins to make itself unfit for service. */
+  down(node: string, lease: string): void {
+    const machine = this.#machine(node);
+    const seen = this.#leases.get(lease);
+    if (seen === undefined || (seen.grants.size === 0 && seen.node === node)) throw new Violation(`${node} drains on lease ${lease}, which nobody granted`);
+    if (machine.byOrder === lease) return;
+    machine.byOrder = lease;
+    this.downs++;
+    // Whoever went down under a membership goes on counting by it, in the groups that he was in.
+    for (const [other, { byOrder }] of this.#machines) {
+      if (byOrder === null) continue;
+      const seen = this.#leases.get(byOrder);
+      // A person's word ends what a slot brought along; the machine itself still counts, as one that is away.
+      const config = seen === undefined || seen.cleared ? this.#configs.length - 1 : Math.max(this.#floor, seen.config);
+      this.#count(node, this.#byOrder(), config, "drains", other);
+    }
+  }
+
+  drained(node: string, lease: string): void {
+    this.#lease(lease, node).drainedAtMs = this.#nowMs();
+  }
+
+  working(node: string, lease: string): void {
+    if ((this.#leases.get(lease)?.confirms.size ?? 0) === 0) throw new Violation(`${node} works on lease ${lease}, which was never confirmed`);
+  }
+
+  rebooted(node: string, lease: string): void {
+    this.working(node, lease);
+    const seen = this.#lease(lease, node);
+    if (++seen.reboots > 1) throw new Violation(`${node} rebooted a second time on lease ${lease}`);
+  }
+
+  restored(node: string): void {
+    this.#machine(node).byOrder = null;
+  }
+
+  dead(node: string, dead: boolean): void {
+    const machine = this.#machine(node);
+    if (!dead) machine.deadSinceMs = null;
+    else machine.deadSinceMs ??= this.#nowMs();
+  }
+
+  /** A person has taken it upon himself. */
+  cleared(lease: string): void {
+    const seen = this.#leases.get(lease);
+    if (seen !== undefined) seen.cleared = true;
+  }
+
+  /** Without a hub, or with a script's or a FleetLock machine's slot, there is no grant order to be seen. */
+  took(lease: string, node: string): void {
+    this.granted(lease, node, "");
+    this.#lease(lease, node).confirms.add("");
+  }
+
+  stillDown(): readonly string[] {
+    return [...this.#byOrder()];
+  }
+
+  #byOrder(): Set<string> {
+    const newest = this.#configs.at(-1);
+    const down = new Set<string>();
+    for (const [node, { byOrder }] of this.#machines) {
+      if (byOrder === null) continue;
+      // Cleared by a person, and no longer a member: it is nobody's business.
+      // Nor is one that has left the repository, and whose slot an older database does not know of.
+      const seen = this.#leases.get(byOrder);
+      if (newest?.nodes.has(node) !== true && (seen?.cleared === true || seen?.lost === true)) continue;
+      down.add(node);
+    }
+    return down;
+  }
+
+  #count(node: string, down: ReadonlySet<string>, config: number, what: string, other: string): void {
+    for (const [name, group] of this.#configs[config]?.groups ?? []) {
+      if (!group.members.has(node) || !group.members.has(other)) continue;
+      const members = [...down].filter((each) => group.members.has(each));
+      if (members.length > group.allowed) throw new Violation(`${node} ${what}, and with it ${members.length} of ${group.members.size} are down in ${name} (${members.join(", ")}), where ${group.allowed} may be`);
+    }
+  }
+
+  #lease(lease: string, node: string): Seen {
+    let seen = this.#leases.get(lease);
+    if (seen === undefined) this.#leases.set(lease, (seen = { node, grants: new Set(), confirms: new Set(), config: 0, drainedAtMs: Number.POSITIVE_INFINITY, reboots: 0, cleared: false, lost: false }));
+    return seen;
+  }
+
+  #machine(node: string): Machine {
+    let machine = this.#machines.get(node);
+    if (machine === undefined) this.#machines.set(node, (machine = { byOrder: null, deadSinceMs: null }));
+    return machine;
+  }
+}
+
+/** Fewer than half; of one or two, one with the owner's word. */
+function allowed({ members, maxUnavailable, acceptOutage }: GroupSpec): number {
+  let most = 0;
+  while (2 * (most + 1) < members.length) most++;
+  if (members.length < 3 && acceptOutage === true) most = 1;
+  return maxUnavailable === undefined ? most : Math.min(most, maxUnavailable);
+}

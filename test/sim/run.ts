@@ -1,0 +1,303 @@
+import type { CommitId, LeaseId, NodeName } from "../../shared/ids.ts";
+import { allowedDown } from "../../shared/quorum.ts";
+import type { DrainPolicy, Work } from "../../shared/protocol/lease.ts";
+import { Hub } from "./hub.ts";
+import { Machine } from "./machine.ts";
+import { Network } from "./network.ts";
+import { Observer, Violation } from "./observer.ts";
+import type { Fault, GroupSpec, Scenario } from "./scenario.ts";
+import { CALM_MS, TROUBLE_MS } from "./scenario.ts";
+import { World } from "./world.ts";
+
+/** One seed from beginning to end. */
+
+export interface Outcome {
+  readonly failure: string | null;
+  readonly timeline: readonly string[];
+  readonly steps: number;
+  /** How often a node went down by order: a simulation in which nothing happens proves nothing. */
+  readonly downs: number;
+}
+
+export function simulate(scenario: Scenario, traced = false): Outcome {
+  const simulation = new Simulation(scenario, traced);
+  let failure: string | null = null;
+  try {
+    simulation.run();
+  } catch (error) {
+    failure = error instanceof Error ? `${error instanceof Violation ? "" : `${error.name}: `}${error.message}` : String(error);
+    simulation.world.say("", () => `>>> ${failure}`);
+    if (traced && error instanceof Error && !(error instanceof Violation)) simulation.world.trace?.push(error.stack ?? "");
+  }
+  return { failure, timeline: simulation.world.trace ?? [], steps: simulation.hub.steps, downs: simulation.observer.downs };
+}
+
+const drain: DrainPolicy = { timeoutMs: 60_000, onTimeout: "undo" };
+/** A connection that broke without a goodbye is noticed after this long: one and a half times MQTT's keepalive. */
+const NOTICED_MS = 30_000;
+
+class Simulation {
+  readonly world: World;
+  readonly observer: Observer;
+  readonly hub: Hub;
+  readonly #scenario: Scenario;
+  readonly #network: Network;
+  readonly #machines = new Map<string, Machine>();
+  #nodes: readonly string[];
+  #groups: Readonly<Record<string, GroupSpec>>;
+  #commits = 0;
+  #calm = false;
+
+  constructor(scenario: Scenario, traced: boolean) {
+    this.#scenario = scenario;
+    this.world = new World(scenario.seed, traced);
+    this.observer = new Observer(() => this.world.nowMs);
+    this.#network = new Network(this.world, scenario.network, (node) => this.world.after(this.world.chance.between(100, 5_000), () => this.#machines.get(node)?.receive({ kind: "connected" })));
+    this.hub = new Hub({
+      world: this.world,
+      observer: this.observer,
+      crashes: scenario.crashes.hub,
+      send: (node, order) => this.#network.carry(node, () => this.#machines.get(node)?.receive({ kind: "order", order })),
+      up: () => {
+        for (const machine of this.#machines.values()) this.world.after(this.world.chance.between(100, 5_000), () => machine.receive({ kind: "connected" }));
+      },
+    });
+    this.#nodes = scenario.nodes;
+    this.#groups = scenario.groups;
+  }
+
+  run(): void {
+    this.hub.start();
+    for (const node of this.#nodes) this.#machine(node).start();
+    this.#push(1_000);
+    for (const [index, fault] of this.#scenario.faults.entries()) this.world.after(fault.atMs, () => this.#strike(fault, index));
+    for (const lock of this.#scenario.locks) this.#lockLoop(lock);
+    this.world.run(TROUBLE_MS);
+    this.#mend();
+    this.#mustComeRight();
+  }
+
+  #machine(name: string): Machine {
+    let machine = this.#machines.get(name);
+    if (machine === undefined) {
+      const drift = this.#scenario.drift[this.#scenario.nodes.indexOf(name)] ?? 1;
+      machine = new Machine(name, {
+        world: this.world,
+        observer: this.observer,
+        drift,
+        crashes: this.#scenario.crashes.agent,
+        say: (node, word) => this.#network.carry(node, () => this.hub.handle({ kind: "word", node: node as NodeName, word })),
+        lost: (node) => {
+          const noticedMs = this.#network.isCut(node) ? NOTICED_MS : this.world.chance.between(10, this.world.chance.happens(0.3) ? NOTICED_MS : 2_000);
+          this.world.after(noticedMs, () => {
+            if (!this.#machine(node).agentRuns) this.hub.handle({ kind: "gone", node: node as NodeName });
+          });
+        },
+      });
+      this.#machines.set(name, machine);
+    }
+    return machine;
+  }
+
+  /** A push: the hub learns it at once, the nodes one after the other. */
+  #push(slowMs: number): void {
+    const commit = (++this.#commits).toString(16).padStart(40, "0") as CommitId;
+    for (const node of this.#nodes) {
+      const machine = this.#machine(node);
+      machine.start();
+      this.world.after(this.world.chance.between(100, slowMs), () => machine.commit(commit));
+    }
+    this.hub.membership(commit, this.#nodes, this.#scenario.locks, this.#groups);
+  }
+
+  #strike(fault: Fault, index: number): void {
+    const { world, hub } = this;
+    world.say("", () => `* ${JSON.stringify(fault)}`);
+    switch (fault.do) {
+      case "cut":
+        for (const node of fault.nodes) {
+          if (!this.#network.cut(node, fault.keeps)) continue;
+          world.after(NOTICED_MS, () => {
+            if (this.#network.isCut(node)) hub.handle({ kind: "gone", node: node as NodeName });
+          });
+          world.after(fault.forMs, () => this.#network.heal(node));
+        }
+        return;
+      case "power":
+        this.#machine(fault.node).power(fault.awayMs);
+        return;
+      case "agent-crash":
+        this.#machine(fault.node).crashAgent(fault.awayMs);
+        return;
+      case "sick":
+        this.#machine(fault.node).health({ healthy: false, trouble: ["a service has failed"] });
+        world.after(fault.forMs, () => this.#machine(fault.node).health({ healthy: true, trouble: [] }));
+        return;
+      case "cordon":
+        this.#machine(fault.node).health({ cordonedBy: "somebody" });
+        world.after(fault.forMs, () => this.#machine(fault.node).health({ cordonedBy: null }));
+        return;
+      case "hub-crash":
+        hub.crash(fault.awayMs);
+        return;
+      case "hub-restore":
+        hub.restore(fault.awayMs, fault.ageMs);
+        return;
+      case "clock":
+        if (fault.who === "hub") hub.jump(fault.byMs);
+        else this.#machine(fault.who).jump(fault.byMs);
+        return;
+      case "checks":
+        hub.failingChecks = ["website"];
+        hub.handle({ kind: "checks", failing: hub.failingChecks });
+        world.after(fault.forMs, () => {
+          hub.failingChecks = [];
+          hub.handle({ kind: "checks", failing: [] });
+        });
+        return;
+      case "membership":
+        this.#nodes = fault.nodes;
+        this.#groups = fault.groups;
+        this.#push(fault.slowMs);
+        return;
+      case "reboot":
+        this.#ask(fault.node, `a${index}`, world.chance.happens(0.5) ? "update" : "reboot");
+        return;
+      case "hold-node": {
+        this.#ask(fault.node, `a${index}`, "hold");
+        world.after(fault.forMs, () => hub.handle({ kind: "finish", id: `a${index}` as LeaseId, by: "ada" }));
+        return;
+      }
+      case "hold":
+        hub.handle({ kind: "hold", what: fault.what, hold: { by: "ada", why: "visitors", sinceMs: 0, untilMs: null } });
+        world.after(fault.forMs, () => hub.handle({ kind: "unhold", what: fault.what, by: "ada" }));
+        return;
+      case "clear":
+        for (const lease of hub.durable.leases.values()) if (lease.node === fault.node) this.#clear(lease.id);
+        return;
+      case "abort":
+        for (const lease of hub.durable.leases.values()) if (lease.node === fault.node) hub.handle({ kind: "abort", id: lease.id, by: "ada", why: "not now" });
+        return;
+      case "settle":
+        hub.handle({ kind: "settle", group: fault.group, by: "ada", why: "they are what there is" });
+        return;
+      case "script":
+        this.#script(fault.node, `s${index}`, fault.forMs);
+        return;
+    }
+  }
+
+  #clear(id: LeaseId): void {
+    const lease = this.hub.durable.leases.get(id);
+    if (lease === undefined || lease.holder === "fleetlock" || (lease.holder === "script" && !this.#calm)) return;
+    if (!this.hub.handle({ kind: "clear", id, by: "ada", why: "I have looked" }).ok) return;
+    this.observer.cleared(id);
+    this.#machine(lease.node).mendByHand();
+  }
+
+  #ask(node: string, id: string, work: "reboot" | "update" | "hold"): boolean {
+    const todo: Record<typeof work, Work> = { update: { do: "update", order: { scope: "all", exclude: [], deferDays: 0, pinned: null, reboot: "required" } }, reboot: { do: "reboot" }, hold: { do: "hold" } };
+    const request = {
+      id: id as LeaseId,
+      node: node as NodeName,
+      work: todo[work],
+      drain,
+      soakMs: 15_000,
+      expectedMs: 300_000,
+      by: "ada",
+      rollout: null,
+      despiteChecks: false,
+    };
+    return this.hub.handle({ kind: "request", request }).ok;
+  }
+
+  /** A person's script takes the slot, hurts the node for a while, and gives the slot back. */
+  #script(node: string, id: string, forMs: number): void {
+    const answer = this.hub.handle({ kind: "take", id: id as LeaseId, node: node as NodeName, holder: "script", by: "ada", soakMs: 0 });
+    if (!answer.ok) {
+      // Without an answer the slot may be taken or not: it is given back in any case.
+      if (answer.denials.length === 0) this.#giveBack(node, "script", id);
+      return;
+    }
+    this.observer.took(id, node);
+    this.observer.down(node, id);
+    this.world.after(forMs, () => {
+      this.observer.restored(node);
+      this.#giveBack(node, "script", id);
+    });
+  }
+
+  #giveBack(node: string, holder: "script" | "fleetlock", id: string | null): void {
+    const answer = this.hub.handle({ kind: "give-back", node: node as NodeName, holder, id: id as LeaseId | null, by: "ada" });
+    if (!answer.ok) this.world.after(5_000, () => this.#giveBack(node, holder, id));
+  }
+
+  /** Zincati: asks until it gets the slot, reboots, and says that it has started, until somebody hears it. */
+  #lockLoop(name: string): void {
+    const { world } = this;
+    world.after(world.chance.between(20_000, 90_000), () => {
+      // It says so at each start, whether it remembers a slot or not.
+      if (this.#calm) return this.#giveBack(name, "fleetlock", null);
+      const id = `f${world.nowMs}` as LeaseId;
+      const answer = this.hub.handle({ kind: "take", id, node: name as NodeName, holder: "fleetlock", by: name, soakMs: 5_000 });
+      if (!answer.ok || answer.lease === undefined) return this.#lockLoop(name);
+      this.observer.took(answer.lease, name);
+      this.observer.down(name, answer.lease);
+      world.after(world.chance.between(10_000, 60_000), () => {
+        this.observer.restored(name);
+        this.#giveBack(name, "fleetlock", null);
+        this.#lockLoop(name);
+      });
+    });
+  }
+
+  #mend(): void {
+    const { world, hub } = this;
+    world.say("", () => "* the trouble is over");
+    this.#calm = true;
+    hub.calm = true;
+    this.#network.calm();
+    hub.failingChecks = [];
+    hub.start();
+    hub.handle({ kind: "checks", failing: [] });
+    for (const machine of this.#machines.values()) machine.revive();
+    this.#push(1_000);
+    for (const what of [...hub.durable.holds.keys()]) hub.handle({ kind: "unhold", what, by: "ada" });
+  }
+
+  /** With everything well, nothing stays taken, and every node that may go down can be rebooted once more. */
+  #mustComeRight(): void {
+    const { world, hub } = this;
+    const operator = (): void => {
+      for (const lease of hub.durable.leases.values()) {
+        if (lease.work.do === "hold" && lease.holder === "agent") hub.handle({ kind: "finish", id: lease.id, by: "ada" });
+        // A script whose slot came back out of an old database is long over.
+        if (lease.stuck !== null || lease.holder === "script") this.#clear(lease.id);
+      }
+      world.after(30_000, operator);
+    };
+    world.after(60_000, operator);
+    world.run(TROUBLE_MS + 5 * 60_000);
+    const wanted = this.#nodes.filter((node) => this.#mayGo(node));
+    const asked = wanted.map((node) => `z-${node}`);
+    const deadlineMs = TROUBLE_MS + CALM_MS + wanted.length * 4 * 60_000;
+    while (world.nowMs < deadlineMs) {
+      for (const [index, node] of wanted.entries()) if (!hub.durable.ended.has(asked[index] as LeaseId)) this.#ask(node, asked[index] ?? "", "reboot");
+      world.run(world.nowMs + 20_000);
+      if (asked.every((id) => hub.durable.ended.get(id as LeaseId)?.how === "released") && hub.durable.leases.size === 0) break;
+    }
+    const unfinished = wanted.filter((_, index) => hub.durable.ended.get(asked[index] as LeaseId)?.how !== "released");
+    if (unfinished.length > 0) throw new Violation(`everything is well, and yet ${unfinished.join(", ")} could not be rebooted: ${hub.why(unfinished[0] ?? "")}`);
+    const left = [...hub.durable.leases.values()];
+    if (left.length > 0) throw new Violation(`everything is well, and yet slots are taken: ${left.map((lease) => `${lease.node} ${lease.phase}`).join(", ")}`);
+    world.run(world.nowMs + 60_000);
+    const down = this.observer.stillDown();
+    if (down.length > 0) throw new Violation(`a drain was forgotten on ${down.join(", ")}`);
+    for (const machine of this.#machines.values()) if (machine.standing.record !== null) throw new Violation(`${machine.name} still remembers a lease (${machine.standing.record.phase})`);
+  }
+
+  #mayGo(node: string): boolean {
+    const all = { ...this.#groups, cluster: { ...this.#groups["cluster"], members: [...this.#nodes, ...this.#scenario.locks] } };
+    return Object.values(all).every((group: GroupSpec) => !group.members.includes(node) || allowedDown({ size: group.members.length, maxUnavailable: group.maxUnavailable, acceptOutage: group.acceptOutage ?? false }) > 0);
+  }
+}
