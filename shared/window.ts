@@ -37,7 +37,7 @@ export function windowAt(windows: Readonly<Record<string, Window>>, names: reado
   const chosen = choose(windows, names);
   if (chosen.length === 0 || !isTime(nowMs)) return null;
   const lengthMsMax = Math.max(...chosen.map((each) => each.lengthMs));
-  const near = nowMs - 3 * lengthMsMax - DAY_MS;
+  const near = nowMs - 3 * lengthMsMax;
   const stretch = stretchAt(chosen, near, nowMs);
   // What opened before `near` reaches no further than this, so a stretch that begins later has its true beginning.
   if (stretch === null || stretch.opensAtMs > near + lengthMsMax) return stretch;

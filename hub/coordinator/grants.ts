@@ -131,7 +131,9 @@ export function take(draft: Draft, event: Extract<Event, { kind: "take" }>): Ans
   const { id, node, holder, by, soakMs } = event;
   for (const lease of draft.durable.leases.values()) {
     if (lease.node !== node || lease.holder !== holder || holder === "script") continue;
-    // A machine that asks again before it went has its slot; one that is being watched starts over.
+    // It has its slot, and yet everything is looked at again: it may go right after this answer.
+    const denials = new Budget(draft.state, draft.now, draft.patience).denials({ node, despiteChecks: false, confirms: { lease: lease.id, ping: -1 } });
+    if (denials.length > 0) return { ok: false, denials };
     if (lease.phase === "soaking") draft.enter(lease, "held");
     return { ok: true, lease: lease.id };
   }

@@ -88,7 +88,7 @@ function gaveBack(after: State, lease: Lease, event: Event, fail: (text: string)
       if (word?.lease?.lease !== id || word.lease.phase !== "declined") fail(`lease ${id} ended as declined, and the node had not said so`);
       return;
     case "void":
-      if (word === null || (word.challenge === lease.challenge && word.refuses !== id)) fail(`lease ${id} was called void while its order could be acted upon`);
+      if (word === null || (word.challenge === lease.challenge && word.refuses !== id && (word.lease === null || word.lease.lease === id))) fail(`lease ${id} was called void while its order could be acted upon`);
       return;
     case "cleared":
       if (event.kind !== "clear" || event.id !== id) fail(`lease ${id} was cleared by nobody`);

@@ -101,14 +101,14 @@ function foreign(draft: Draft, node: NodeName, word: LeaseMessage, record: NodeL
     draft.send(node, { v: 1, kind: "release", lease: record.lease });
     return;
   }
-  // What we had granted meanwhile it cannot have taken: it holds another, and has made another challenge since.
+  // A node holds one lease at a time: with what we know of it is through, or has never taken it and cannot any more.
   if (known !== undefined) {
     if (known.holder !== "agent") return;
-    if (known.phase === "draining" && known.challenge !== word.challenge) draft.end(known, "void", "the node holds another lease");
-    else {
+    if (known.phase === "draining" && known.challenge === word.challenge) {
       stick(draft, known, `${node} says that it holds another lease (${record.lease}): look at it, and clear this one`);
       return;
     }
+    draft.end(known, "void", "the node holds another lease");
   }
   draft.setRequest(record.lease, null);
   const phase = adoptedPhase(record);
