@@ -1,5 +1,6 @@
 import { execFileSync } from "node:child_process";
-import { createReadStream, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { constants, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
+import { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
@@ -31,7 +32,9 @@ class Pipe {
   constructor(name: string) {
     this.path = join(directory, name);
     execFileSync("mkfifo", [this.path]);
-    this.#lines = createReadStream(this.path, "utf8")[Symbol.asyncIterator]();
+    // Without O_NONBLOCK, open(2) would hold one of libuv's few threads until somebody writes (fifo(7)).
+    const socket = new Socket({ fd: openSync(this.path, constants.O_RDONLY | constants.O_NONBLOCK), readable: true, writable: false });
+    this.#lines = socket.setEncoding("utf8")[Symbol.asyncIterator]();
   }
 
   async next(): Promise<string | null> {

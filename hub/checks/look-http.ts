@@ -90,7 +90,7 @@ const certificateCode = /CERT|ISSUER|SIGNATURE|^CRL_|CHAIN|SUBJECT|PATH_LENGTH|P
 function requestVerdict(target: string, error: NodeJS.ErrnoException & { readonly reason?: string }): Verdict {
   const code = error.code ?? "";
   if (code === "ERR_SSL_CERTIFICATE_REQUIRED" || code === "ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED") return failed(`${target}: the server asks for a client's certificate, which a check cannot give`);
-  if (certificateCode.test(code)) return failed(`${target}: its certificate is not accepted: ${error.reason ?? error.message} (${code}); renew it, install its authority on the hub's machine, or set insecure: true`);
+  if (certificateCode.test(code)) return failed(`${target}: its certificate is not accepted: ${(error.reason ?? error.message).split(";")[0]} (${code}); renew it, install its authority on the hub's machine, or set insecure: true`);
   if (code === "EPROTO" || code.startsWith("ERR_SSL_")) return failed(`${target}: TLS did not come about: ${error.reason ?? code}`);
   if (code.startsWith("HPE_")) return failed(`${target}: what came back is not HTTP as it should be (${code})`);
   if (code === "ECONNRESET" && error.message === "socket hang up") return failed(`${target}: the connection was closed without an answer`);

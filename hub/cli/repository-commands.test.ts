@@ -63,7 +63,7 @@ describe("validate", () => {
     expect(terminal.stderr).toContain('bad/nodes/n1.yaml:1:1: error: unknown section "pakages"\n');
     expect(terminal.stderr).toContain("bad/nodes/n1.yaml:3:35: error: there is no files/nope.eta");
     expect(terminal.stderr).toContain("bad/cluster.yaml:");
-    expect(terminal.stderr).toMatch(/4 errors in 2 files\n$/);
+    expect(terminal.stderr).toMatch(/6 errors and 1 warning in 2 files\n$/);
     expect(terminal.stdout).toBe("");
   });
 

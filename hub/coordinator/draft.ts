@@ -99,7 +99,7 @@ export class Draft {
   end(lease: Lease, how: Ended["how"], why: string | null): void {
     this.dropLease(lease);
     const ended = this.#writable(this.durable.ended);
-    const record: Ended = { id: lease.id, node: lease.node, how, rollout: lease.rollout, by: lease.by, why, result: lease.result, grantedAtMs: lease.grantedAtMs, endedAtMs: this.now.wallMs };
+    const record: Ended = { id: lease.id, node: lease.node, how, rollout: lease.rollout, by: lease.by, why, calledOffBy: lease.calledOffBy, result: lease.result, grantedAtMs: lease.grantedAtMs, endedAtMs: this.now.wallMs };
     ended.set(lease.id, record);
     for (const id of ended.keys()) {
       if (ended.size <= ENDED_MAX) break;

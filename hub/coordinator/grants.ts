@@ -39,6 +39,7 @@ function leaseFrom(draft: Draft, budget: Budget, request: Request, holder: Lease
     result: null,
     progress: "",
     why: null,
+    calledOffBy: null,
     stuck: null,
   };
 }
@@ -58,7 +59,7 @@ function decide(draft: Draft, budget: Budget, lease: Lease): void {
   }
   if (draft.now.monoMs - clock.phaseMonoMs < draft.patience.confirmMs) return;
   const why = denials[0]?.text ?? `${lease.node} has not said since that it is drained`;
-  sendAbort(draft, draft.enter(lease, "aborting", { why, challenge: null }));
+  sendAbort(draft, draft.enter(lease, "aborting", { why, calledOffBy: "hub", challenge: null }));
   draft.note("warning", "unconfirmed", lease.node, `${lease.node} is told to put everything back: ${why}`);
 }
 

@@ -107,6 +107,8 @@ export interface Lease extends Request {
   readonly progress: string;
   /** Why it is aborting, or why the node could not do all that it should. */
   readonly why: string | null;
+  /** Who called it off before the point of no return: we, for want of a budget or by a person's word, or the node, which could not drain. */
+  readonly calledOffBy: "hub" | "node" | null;
   /** Takes longer than it should, or cannot go on without somebody: it keeps its slot, and its rollout halts. */
   readonly stuck: { readonly sinceMs: number; readonly why: string } | null;
 }
@@ -129,6 +131,7 @@ export interface Ended {
   readonly rollout: string | null;
   readonly by: string;
   readonly why: string | null;
+  readonly calledOffBy: Lease["calledOffBy"];
   readonly result: WorkResult | null;
   readonly grantedAtMs: number;
   readonly endedAtMs: number;

@@ -134,6 +134,7 @@ function foreign(draft: Draft, node: NodeName, word: LeaseMessage, record: NodeL
     result: record.result,
     progress: record.progress,
     why: record.why,
+    calledOffBy: null,
     stuck: null,
   };
   draft.enter(lease, phase);
@@ -176,7 +177,7 @@ function follow(draft: Draft, before: Lease, word: LeaseMessage, record: NodeLea
     case "drained":
       return followDrained(draft, lease, word, record);
     case "undoing":
-      if (lease.phase === "draining" || lease.phase === "drained" || lease.phase === "confirmed") draft.enter(lease, "aborting", { why: record.why, challenge: null });
+      if (lease.phase === "draining" || lease.phase === "drained" || lease.phase === "confirmed") draft.enter(lease, "aborting", { why: record.why, calledOffBy: "node", challenge: null });
       return;
     case "declined":
       draft.end(lease, "declined", record.why ?? lease.why);
