@@ -98,7 +98,7 @@ describe("checks have exactly one way to look", () => {
     ["a mistyped one", '{htpp: "http://10.0.0.1/"}', `2:3: error: checks.web: ${choice}; here is none of them`, 'is "htpp" meant to be "http"?'],
     ["two", '{http: "http://10.0.0.1/", ping: 10.0.0.1}', `2:3: error: checks.web: ${choice}; here are http and ping`, ""],
     ["not a map", "http://10.0.0.1/", '2:8: error: checks.web: expected a map, found "http://10.0.0.1/"', ""],
-    ["another's field", "{tcp: '10.0.0.1:80', status: 200, contains: x}", '2:29: error: unknown field "status" in checks.web', "help: it goes with http"],
+    ["another's field", "{tcp: '10.0.0.1:80', status: 200, contains: x}", '2:29: error: unknown field "status" in checks.web', "known here: tcp, everySeconds"],
     ["a mistyped field", "{ping: 10.0.0.1, evrySeconds: 5}", '2:25: error: unknown field "evrySeconds" in checks.web', 'did you mean "everySeconds"?'],
     ["a bad value", "{http: 'ftp://10.0.0.1/'}", '2:15: error: checks.web.http: "ftp://10.0.0.1/" is not a valid url', ""],
     ["many bad values", "{http: x, status: 1, contains: '', insecure: 1}", "2:15: error: checks.web.http", "checks.web.status: must be at least 100"],

@@ -126,11 +126,8 @@ function explainUnion(context: Context, issue: Issue & { code: "invalid_union" }
   // A branch that lacks nothing is the one that was meant, however much else is wrong.
   const complete = fitting.filter((branch) => !branch.some((each) => lacks(each, value)));
   const best = (complete.length > 0 ? complete : fitting).reduce((a, b) => (score(b, value) < score(a, value) ? b : a));
-  const help = unionHelp(best, complete.length > 0 ? complete : fitting);
-  return best.flatMap((each) => {
-    const told = explain(context, each, path).map((one) => ({ ...one, ...help }));
-    return each.code === "unrecognized_keys" ? told.map((one, index) => ({ ...one, ...goesWith(each.keys[index] ?? "", fitting, value) })) : told;
-  });
+  const told = best.flatMap((each) => explain(context, each, path));
+  return told.map((each) => ({ ...each, ...unionHelp(best, complete.length > 0 ? complete : fitting) }));
 }
 
 /** A union inside of a union, with no key between them, is one union to whoever reads about it. */
@@ -140,13 +137,6 @@ function flattenUnion(branch: readonly Issue[]): readonly (readonly Issue[])[] {
     return (only.errors as readonly (readonly Issue[])[]).flatMap(flattenUnion);
   }
   return [branch];
-}
-
-/** For a key that is unknown in the branch that was meant, but belongs to another: what that one would take. */
-function goesWith(key: string, branches: readonly (readonly Issue[])[], value: Located): { readonly help?: string } {
-  const owner = branches.find((branch) => branch.some((issue) => issue.known?.includes(key)));
-  const missing = (owner ?? []).filter((issue) => lacks(issue, value)).map((issue) => String(issue.path[0]));
-  return missing.length === 0 ? {} : { help: `it goes with ${missing.join(" and ")}` };
 }
 
 function lacks(issue: Issue, value: Located): boolean {

@@ -16,6 +16,8 @@ export interface HubParts {
   readonly observer: Observer;
   crashes: number;
   send(node: string, order: LeaseOrder): void;
+  /** A node is away for too long: somebody looks at its power. */
+  lookOutside(node: string): void;
   /** The hub runs, and listens. */
   up(): void;
 }
@@ -121,9 +123,9 @@ export class Hub {
     const result = step(before, event);
     assertInvariants(before, event, result, PATIENCE);
     if (result.state.durable !== before.durable) {
-      if (!this.calm && world.chance.happens(this.#parts.crashes)) return this.#die();
+      if (this.#dies("hub dies before a write")) return gone;
       this.#disk = result.state.durable;
-      if (!this.calm && world.chance.happens(this.#parts.crashes)) return this.#die();
+      if (this.#dies("hub dies after a write")) return gone;
     }
     this.#state = result.state;
     if (happening.kind === "membership" && happening.commit !== this.#seenCommit) {
@@ -135,7 +137,8 @@ export class Hub {
       if (effect.do === "send") {
         this.#watch(effect.node, effect.order);
         this.#parts.send(effect.node, effect.order);
-      } else if (effect.do === "note") world.say("hub", () => `${effect.action} ${effect.subject}: ${effect.text}`);
+      } else if (effect.do === "look-outside") this.#parts.lookOutside(effect.node);
+      else if (effect.do === "note") world.say("hub", () => `${effect.action} ${effect.subject}: ${effect.text}`);
     }
     return result.answer;
   }
@@ -147,9 +150,12 @@ export class Hub {
     return denialsFor(this.#state, { node: node as NodeName, despiteChecks: false }, { wallMs: EPOCH_MS + world.nowMs, monoMs: world.nowMs }, PATIENCE).map(({ text }) => text).join("; ");
   }
 
-  #die(): Answer {
-    this.crash(this.#parts.world.chance.between(200, 30_000));
-    return gone;
+  #dies(when: string): boolean {
+    const { world, crashes } = this.#parts;
+    if (this.calm || !world.chance.happens(crashes)) return false;
+    world.count(when);
+    this.crash(world.chance.between(200, 30_000));
+    return true;
   }
 
   #watch(node: string, order: LeaseOrder): void {

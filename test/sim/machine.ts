@@ -25,6 +25,8 @@ export class Machine {
   readonly name: string;
   readonly #parts: MachineParts;
   #on = true;
+  /** It has power, and does not come up. */
+  #dead = false;
   #bootId: BootId;
   #disk: Standing = emptyStanding;
   /** Null while the agent does not run. */
@@ -53,7 +55,7 @@ export class Machine {
   }
 
   start(): void {
-    if (!this.#on || this.#memory !== null) return;
+    if (!this.#on || this.#dead || this.#memory !== null) return;
     const { world, observer } = this.#parts;
     this.#life++;
     const now = this.#now();
@@ -79,6 +81,7 @@ export class Machine {
 
   health(change: Partial<Health>): void {
     this.#health = { ...this.#health, ...change };
+    this.#parts.observer.unfit(this.name, !this.#health.healthy || this.#health.cordonedBy !== null);
     this.#handle({ kind: "health", health: this.#health });
   }
 
@@ -114,11 +117,31 @@ export class Machine {
     world.after(awayMs, () => this.#powerOn());
   }
 
+  /** A reboot by order, from which most come back soon. */
+  #goesDown(): void {
+    const { world } = this.#parts;
+    const { chance } = world;
+    const how = this.calm ? "soon" : chance.pick(["soon", "soon", "soon", "soon", "slow", "never", "dead", "sick"] as const);
+    if (how !== "soon") world.count(`returns ${how}`);
+    if (how === "sick") this.health({ healthy: false, trouble: ["a disk is missing since the reboot"] });
+    this.#dead = how === "dead";
+    this.power(how === "never" ? Number.MAX_SAFE_INTEGER : how === "slow" ? chance.between(100_000, 400_000) : chance.between(10_000, 60_000));
+  }
+
+  /** From outside, by its BMC: off, and on again. */
+  cycle(): void {
+    this.#parts.world.count("power cycled from outside");
+    this.#dead = false;
+    if (this.#on) this.power(5_000);
+    else this.#powerOn();
+  }
+
   #powerOn(): void {
     if (this.#on) return;
     this.#on = true;
     this.#bootId = this.#parts.world.chance.uuid() as BootId;
-    this.#parts.world.after(this.#parts.world.chance.between(500, 8_000), () => this.start());
+    if (this.#dead) this.#parts.world.say(this.name, () => "is on again, but nothing starts");
+    else this.#parts.world.after(this.#parts.world.chance.between(500, 8_000), () => this.start());
   }
 
   /** Whoever cleared the lease has put back by hand what the agent could not. */
@@ -138,12 +161,20 @@ export class Machine {
     const result = nodeStep(this.#disk, this.#memory, { ...event, now: this.#now(), fresh: chance.text() } as NodeEvent);
     if (result.standing !== this.#disk) {
       // Before the write nothing has happened; after it, everything has been decided and nothing done.
-      if (!this.calm && chance.happens(this.#parts.crashes)) return this.crashAgent(chance.between(200, 20_000));
+      if (this.#dies("agent dies before a write")) return;
       this.#disk = result.standing;
-      if (!this.calm && chance.happens(this.#parts.crashes)) return this.crashAgent(chance.between(200, 20_000));
+      if (this.#dies("agent dies after a write")) return;
     }
     this.#memory = result.memory;
     for (const effect of result.effects) this.#act(effect);
+  }
+
+  #dies(when: string): boolean {
+    const { world, crashes } = this.#parts;
+    if (this.calm || !world.chance.happens(crashes)) return false;
+    world.count(when);
+    this.crashAgent(world.chance.between(200, 20_000));
+    return true;
   }
 
   #act(effect: ReturnType<typeof nodeStep>["effects"][number]): void {
@@ -188,7 +219,7 @@ export class Machine {
           if (this.#boot !== boot || !this.#on) return;
           observer.rebooted(this.name, effect.record.lease);
           world.say(this.name, () => `reboots for ${effect.record.lease}`);
-          this.power(this.calm ? chance.between(10_000, 40_000) : chance.pick([chance.between(10_000, 60_000), chance.between(10_000, 60_000), chance.between(100_000, 400_000), Number.MAX_SAFE_INTEGER]));
+          this.#goesDown();
         });
         return;
       }
@@ -207,6 +238,7 @@ export class Machine {
   /** The trouble is over: whatever was thought dead is switched on again. */
   revive(): void {
     this.calm = true;
+    this.#dead = false;
     if (!this.#on) this.#powerOn();
     else this.start();
     this.health({ healthy: true, trouble: [], cordonedBy: null });

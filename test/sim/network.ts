@@ -41,14 +41,18 @@ export class Network {
   carry(node: string, deliver: () => void): void {
     const cut = this.#cuts.get(node);
     if (cut !== undefined) {
+      this.#world.count(cut.keeps ? "message held up" : "message cut off");
       if (cut.keeps && cut.waiting.length < 100) cut.waiting.push(deliver);
       return;
     }
     const { chance } = this.#world;
-    if (chance.happens(this.#faults.loses)) return;
+    if (chance.happens(this.#faults.loses)) return this.#world.count("message lost");
     const copies = chance.happens(this.#faults.doubles) ? 2 : 1;
+    if (copies > 1) this.#world.count("message doubled");
     for (let copy = 0; copy < copies; copy++) {
-      const lateMs = chance.happens(this.#faults.delays) ? chance.between(200, chance.happens(0.2) ? 200_000 : 5_000) : chance.between(1, 30);
+      const late = chance.happens(this.#faults.delays);
+      if (late) this.#world.count("message late");
+      const lateMs = late ? chance.between(200, chance.happens(0.2) ? 200_000 : 5_000) : chance.between(1, 30);
       this.#world.after(lateMs, () => {
         // A cut that came meanwhile takes what was under way.
         if (!this.#cuts.has(node)) deliver();

@@ -5,7 +5,17 @@ import type { GroupSpec } from "./scenario.ts";
  * it and reads none of its state. It sees orders as they leave the hub, and machines as they go down and come back.
  */
 
-export class Violation extends Error {}
+export class Violation extends Error {
+  readonly by: "observer" | "progress";
+
+  constructor(message: string, by: "observer" | "progress" = "observer") {
+    super(message);
+    this.by = by;
+  }
+}
+
+/** For so long a node may be away before the hub can know it: its connection is noticed to be broken after half of it. */
+const NOTICED_MS = 60_000;
 
 interface Config {
   readonly groups: ReadonlyMap<string, { readonly members: ReadonlySet<string>; readonly allowed: number }>;
@@ -17,6 +27,8 @@ interface Machine {
   byOrder: string | null;
   /** Since when neither machine nor agent answer; null when they do. */
   deadSinceMs: number | null;
+  /** Since when something is wrong with it, or somebody else has taken it out of service. */
+  unfitSinceMs: number | null;
 }
 
 interface Seen {
@@ -61,15 +73,20 @@ export class Observer {
     if (seen.grants.has(challenge)) return;
     seen.grants.add(challenge);
     seen.config = this.#configs.length - 1;
+    this.#count(node, new Set([...this.#byOrder(), ...this.#awaySince(this.#nowMs() - NOTICED_MS, node), node]), seen.config, "was granted", node);
   }
 
   confirmed(lease: string, node: string, challenge: string): void {
     const seen = this.#lease(lease, node);
     if (seen.confirms.has(challenge)) return;
     seen.confirms.add(challenge);
-    // Whoever has been dead since before this node was drained cannot have answered since.
-    const dead = [...this.#machines].filter(([other, { deadSinceMs }]) => other !== node && deadSinceMs !== null && deadSinceMs < seen.drainedAtMs).map(([other]) => other);
-    this.#count(node, new Set([...this.#byOrder(), ...dead, node]), this.#configs.length - 1, "was confirmed", node);
+    // Whoever has been dead since before this node was drained cannot have answered since, and whoever was unfit has said so.
+    this.#count(node, new Set([...this.#byOrder(), ...this.#awaySince(seen.drainedAtMs, node), node]), this.#configs.length - 1, "was confirmed", node);
+  }
+
+  #awaySince(ms: number, except: string): readonly string[] {
+    const since = (at: number | null): boolean => at !== null && at < ms;
+    return [...this.#machines].filter(([node, { deadSinceMs, unfitSinceMs }]) => node !== except && (since(deadSinceMs) || since(unfitSinceMs))).map(([node]) => node);
   }
 
   /** The node begins to make itself unfit for service. */
@@ -112,6 +129,12 @@ export class Observer {
     const machine = this.#machine(node);
     if (!dead) machine.deadSinceMs = null;
     else machine.deadSinceMs ??= this.#nowMs();
+  }
+
+  unfit(node: string, unfit: boolean): void {
+    const machine = this.#machine(node);
+    if (!unfit) machine.unfitSinceMs = null;
+    else machine.unfitSinceMs ??= this.#nowMs();
   }
 
   /** A person has taken it upon himself. */
@@ -160,7 +183,7 @@ export class Observer {
 
   #machine(node: string): Machine {
     let machine = this.#machines.get(node);
-    if (machine === undefined) this.#machines.set(node, (machine = { byOrder: null, deadSinceMs: null }));
+    if (machine === undefined) this.#machines.set(node, (machine = { byOrder: null, deadSinceMs: null, unfitSinceMs: null }));
     return machine;
   }
 }

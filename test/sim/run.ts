@@ -1,6 +1,7 @@
 import type { CommitId, LeaseId, NodeName } from "../../shared/ids.ts";
 import { allowedDown } from "../../shared/quorum.ts";
 import type { DrainPolicy, Work } from "../../shared/protocol/lease.ts";
+import { InvariantViolation } from "../../hub/coordinator/invariants.ts";
 import { Hub } from "./hub.ts";
 import { Machine } from "./machine.ts";
 import { Network } from "./network.ts";
@@ -17,19 +18,27 @@ export interface Outcome {
   readonly steps: number;
   /** How often a node went down by order: a simulation in which nothing happens proves nothing. */
   readonly downs: number;
+  /** How often each sort of fault struck. */
+  readonly struck: ReadonlyMap<string, number>;
+  /** Who saw the failure: the observer outside, the coordinator's own invariants, or that it did not come right; "bug" is any other error. */
+  readonly foundBy: FoundBy | null;
 }
+
+export type FoundBy = "observer" | "invariant" | "progress" | "bug";
 
 export function simulate(scenario: Scenario, traced = false): Outcome {
   const simulation = new Simulation(scenario, traced);
   let failure: string | null = null;
+  let foundBy: FoundBy | null = null;
   try {
     simulation.run();
   } catch (error) {
+    foundBy = error instanceof Violation ? error.by : error instanceof InvariantViolation ? "invariant" : "bug";
     failure = error instanceof Error ? `${error instanceof Violation ? "" : `${error.name}: `}${error.message}` : String(error);
     simulation.world.say("", () => `>>> ${failure}`);
     if (traced && error instanceof Error && !(error instanceof Violation)) simulation.world.trace?.push(error.stack ?? "");
   }
-  return { failure, timeline: simulation.world.trace ?? [], steps: simulation.hub.steps, downs: simulation.observer.downs };
+  return { failure, foundBy, timeline: simulation.world.trace ?? [], steps: simulation.hub.steps, downs: simulation.observer.downs, struck: simulation.world.struck };
 }
 
 const drain: DrainPolicy = { timeoutMs: 60_000, onTimeout: "undo" };
@@ -58,6 +67,9 @@ class Simulation {
       observer: this.observer,
       crashes: scenario.crashes.hub,
       send: (node, order) => this.#network.carry(node, () => this.#machines.get(node)?.receive({ kind: "order", order })),
+      lookOutside: (node) => {
+        if (this.world.chance.happens(0.5)) this.world.after(this.world.chance.between(1_000, 60_000), () => this.#machine(node).cycle());
+      },
       up: () => {
         for (const machine of this.#machines.values()) this.world.after(this.world.chance.between(100, 5_000), () => machine.receive({ kind: "connected" }));
       },
@@ -113,6 +125,7 @@ class Simulation {
   #strike(fault: Fault, index: number): void {
     const { world, hub } = this;
     world.say("", () => `* ${JSON.stringify(fault)}`);
+    world.count(fault.do);
     switch (fault.do) {
       case "cut":
         for (const node of fault.nodes) {
@@ -180,6 +193,9 @@ class Simulation {
         return;
       case "settle":
         hub.handle({ kind: "settle", group: fault.group, by: "ada", why: "they are what there is" });
+        return;
+      case "window":
+        for (const id of [...hub.durable.requests.keys(), ...hub.durable.leases.keys()]) hub.handle({ kind: "withdraw", id, why: "the window is closing" });
         return;
       case "script":
         this.#script(fault.node, `s${index}`, fault.forMs);
@@ -287,13 +303,13 @@ class Simulation {
       if (asked.every((id) => hub.durable.ended.get(id as LeaseId)?.how === "released") && hub.durable.leases.size === 0) break;
     }
     const unfinished = wanted.filter((_, index) => hub.durable.ended.get(asked[index] as LeaseId)?.how !== "released");
-    if (unfinished.length > 0) throw new Violation(`everything is well, and yet ${unfinished.join(", ")} could not be rebooted: ${hub.why(unfinished[0] ?? "")}`);
+    if (unfinished.length > 0) throw new Violation(`everything is well, and yet ${unfinished.join(", ")} could not be rebooted: ${hub.why(unfinished[0] ?? "")}`, "progress");
     const left = [...hub.durable.leases.values()];
-    if (left.length > 0) throw new Violation(`everything is well, and yet slots are taken: ${left.map((lease) => `${lease.node} ${lease.phase}`).join(", ")}`);
+    if (left.length > 0) throw new Violation(`everything is well, and yet slots are taken: ${left.map((lease) => `${lease.node} ${lease.phase}`).join(", ")}`, "progress");
     world.run(world.nowMs + 60_000);
     const down = this.observer.stillDown();
     if (down.length > 0) throw new Violation(`a drain was forgotten on ${down.join(", ")}`);
-    for (const machine of this.#machines.values()) if (machine.standing.record !== null) throw new Violation(`${machine.name} still remembers a lease (${machine.standing.record.phase})`);
+    for (const machine of this.#machines.values()) if (machine.standing.record !== null) throw new Violation(`${machine.name} still remembers a lease (${machine.standing.record.phase})`, "progress");
   }
 
   #mayGo(node: string): boolean {

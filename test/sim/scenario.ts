@@ -38,6 +38,8 @@ export type Fault = { readonly atMs: number } & (
   | { readonly do: "hold"; readonly what: string; readonly forMs: number }
   | { readonly do: "clear"; readonly node: string }
   | { readonly do: "abort"; readonly node: string }
+  /** The window closes: what has not been confirmed yet is withdrawn. */
+  | { readonly do: "window" }
   | { readonly do: "settle"; readonly group: string }
   | { readonly do: "script"; readonly node: string; readonly forMs: number }
 );
@@ -74,6 +76,7 @@ export function scenarioOf(seed: number): Scenario {
   for (let index = some(bad.people, 2); index > 0; index--) add({ atMs: at(), do: "hold", what: chance.pick(["*", ...nodes]), forMs: chance.between(5_000, 120_000) });
   for (let index = some(bad.people, 12); index > 0; index--) add({ atMs: at(), do: "clear", node: chance.pick(nodes) });
   for (let index = some(bad.people, 4); index > 0; index--) add({ atMs: at(), do: "abort", node: chance.pick(nodes) });
+  for (let index = some(bad.people, 2); index > 0; index--) add({ atMs: at(), do: "window" });
   for (let index = some(bad.people, 2); index > 0; index--) add({ atMs: at(), do: "script", node: chance.pick(nodes), forMs: chance.between(2_000, 100_000) });
   memberships(chance, nodes, groups, some(bad.members, 5), add);
   if (bad.members && bad.people && chance.happens(0.5)) add({ atMs: at(), do: "settle", group: chance.pick(["cluster", ...Object.keys(groups)]) });

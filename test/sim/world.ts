@@ -6,6 +6,8 @@ export class World {
   nowMs = 0;
   /** Notes for people; null when nobody will read them. */
   readonly trace: string[] | null;
+  /** How often each sort of fault has struck: one that never does proves nothing. */
+  readonly struck = new Map<string, number>();
   #queue: Item[] = [];
   #made = 0;
 
@@ -28,6 +30,11 @@ export class World {
       first.work();
     }
     this.nowMs = untilMs;
+  }
+
+  /** Notes that a fault has struck. */
+  count(fault: string): void {
+    this.struck.set(fault, (this.struck.get(fault) ?? 0) + 1);
   }
 
   say(who: string, text: () => string): void {

@@ -1,0 +1,95 @@
+import type { RebootRule, UpdateScope } from "../../shared/config/policy.ts";
+import type { LeaseId, NodeName } from "../../shared/ids.ts";
+import type { DrainPolicy, WorkResult } from "../../shared/protocol/lease.ts";
+import type { PinnedVersion, UpdatesMessage } from "../../shared/protocol/updates.ts";
+import type { State } from "../coordinator/state.ts";
+import type { Ended, Now } from "../coordinator/state.ts";
+
+/** A rollout: nodes that are updated or rebooted one after the other, the canary first, the hub's own machine last. */
+
+export interface Rollout {
+  readonly id: string;
+  readonly kind: "update" | "reboot";
+  readonly startedBy: string;
+  readonly startedAtMs: number;
+  readonly endedAtMs: number | null;
+  readonly phase: "running" | "halted" | "done" | "cancelled";
+  readonly halt: Halt | null;
+  /** In the order in which they go. */
+  readonly nodes: readonly Going[];
+  readonly plan: Plan;
+  /** What the canary got, and all that the others get; null before it has. */
+  readonly target: readonly PinnedVersion[] | null;
+  /** No node starts that would not be done by then; null for a rollout that somebody started by hand. */
+  readonly window: { readonly name: string; readonly closesAtMs: number } | null;
+  /** When the last canary was done, for people; how long it has been watched is measured by {@link Watch}. */
+  readonly canaryDoneAtMs: number | null;
+  readonly canarySoaked: boolean;
+}
+
+export interface Halt {
+  readonly atMs: number;
+  readonly node: NodeName | null;
+  readonly why: string;
+  readonly cure: string;
+}
+
+/** The policy as it was when the rollout began: a push in the middle changes the next one. */
+export interface Plan {
+  readonly scope: UpdateScope;
+  readonly exclude: readonly string[];
+  readonly deferDays: number;
+  readonly reboot: RebootRule;
+  readonly drain: DrainPolicy;
+  readonly soakMs: number;
+  readonly canarySoakMs: number;
+  /** How long a node takes until it is measured. */
+  readonly nodeMs: number;
+}
+
+export interface Going {
+  readonly node: NodeName;
+  readonly role: "canary" | "node" | "hub";
+  readonly state: "waiting" | "asked" | "leased" | "done" | "failed" | "skipped";
+  readonly lease: LeaseId | null;
+  /** How often it has asked for a slot. */
+  readonly attempts: number;
+  readonly startedAtMs: number | null;
+  readonly endedAtMs: number | null;
+  readonly timeline: readonly { readonly phase: string; readonly atMs: number }[];
+  readonly result: WorkResult | null;
+  /** Why it failed or was skipped. */
+  readonly why: string | null;
+}
+
+/** How often a node is called off before the rollout asks somebody. */
+export const ATTEMPTS_MAX = 3;
+
+/** What is not stored: how long the canary has been watched by this run of the hub. */
+export interface Watch {
+  readonly rollout: string;
+  readonly sinceMonoMs: number;
+}
+
+/** What a rollout can see when it decides. */
+export interface Surroundings {
+  readonly now: Now;
+  readonly coordinator: State;
+  /** Leases that ended in this step. */
+  readonly ended: readonly Ended[];
+  readonly updates: ReadonlyMap<NodeName, UpdatesMessage>;
+  /** How long each node took the last time, from the slot to its return. */
+  readonly durations: ReadonlyMap<NodeName, number>;
+  readonly newId: () => LeaseId;
+}
+
+export type Wish =
+  | { readonly do: "request"; readonly id: LeaseId; readonly node: NodeName; readonly rollout: Rollout }
+  | { readonly do: "withdraw"; readonly id: LeaseId; readonly why: string }
+  | { readonly do: "note"; readonly level: "info" | "warning"; readonly text: string };
+
+export interface Advanced {
+  readonly rollout: Rollout;
+  readonly watch: Watch | null;
+  readonly wishes: readonly Wish[];
+}
