@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { createServer } from "node:net";
@@ -18,15 +19,20 @@ const program = `
 `;
 const machine = join(import.meta.dirname, "..", "machine.ts");
 let directory = "";
+const children: ChildProcess[] = [];
 
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), "evenkeel-lock-"));
 });
-afterEach(() => rmSync(directory, { recursive: true, force: true }));
+afterEach(() => {
+  for (const child of children.splice(0)) child.kill("SIGKILL");
+  rmSync(directory, { recursive: true, force: true });
+});
 
 /** Another agent: whether it got the lock, and how to end it as a crash does. */
 async function another(): Promise<{ readonly has: boolean; crash(): Promise<void> }> {
   const child = spawn(process.execPath, ["--expose-gc", "--input-type=module", "-e", program, machine, directory], { stdio: ["ignore", "pipe", "inherit"] });
+  children.push(child);
   const [said] = (await once(child.stdout, "data")) as [Buffer];
   return {
     has: said.toString().trim() === "true",

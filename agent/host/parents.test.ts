@@ -88,7 +88,7 @@ describe("a link in a directory that belongs to a user is not followed", () => {
       }`, at("site")], { stdio: ["ignore", "pipe", "inherit"] });
     try {
       await once(swapping.stdout, "data");
-      for (let round = 0; round < 30; round += 1) {
+      for (let round = 0; round < 12; round += 1) {
         await host.apply({ ...common, do: "directory", path: at("site/shared/log"), ...owned }, undefined);
         await host.apply({ ...common, do: "write", path: at("site/shared/file"), content: new TextEncoder().encode("his"), ...owned }, undefined);
       }

@@ -1,65 +1,95 @@
-import { watch } from "node:fs";
+import { existsSync, statSync, watch } from "node:fs";
 import type { FSWatcher } from "node:fs";
-import { basename, dirname } from "node:path";
+import { basename, dirname, join } from "node:path";
 
 /** The kernel's default of inotify watches for one user is 8,192 on the smallest machines; ours may take a part of them. */
 const DIRECTORIES_MAX = 1_000;
 
+interface Watched {
+  readonly watcher: FSWatcher;
+  /** Device and inode: a path may name another directory by and by, and inotify stays with the old one. */
+  readonly identity: string | null;
+}
+
 /**
  * Says when one of some files or directories is changed, made or removed (inotify). It watches the directories they are
- * in, because a file that is replaced by rename is another file afterwards.
+ * in, because a file that is replaced by rename is another file afterwards. Where a directory is missing, the nearest one
+ * above it is watched for its coming.
  */
 export class PathEvents {
   readonly #onChange: (path: string) => void;
-  readonly #watchers = new Map<string, FSWatcher>();
-  #names = new Map<string, Set<string>>();
+  readonly #watched = new Map<string, Watched>();
+  #names: ReadonlyMap<string, ReadonlySet<string>> = new Map();
 
   constructor(onChange: (path: string) => void) {
     this.#onChange = onChange;
   }
 
-  /** Watches exactly these paths from now on. Answers how many directories could not be watched: the sweep covers those. */
+  /**
+   * Watches exactly these paths from now on. To be called again after each change that it has told of: directories come
+   * and go. Answers how many directories could not be watched: the sweep covers those.
+   */
   watch(paths: Iterable<string>): number {
     const names = new Map<string, Set<string>>();
     for (const path of paths) {
-      const directory = dirname(path);
+      let child = path;
+      while (!existsSync(dirname(child))) child = dirname(child);
+      const directory = dirname(child);
       const known = names.get(directory);
-      if (known === undefined) names.set(directory, new Set([basename(path)]));
-      else known.add(basename(path));
+      if (known === undefined) names.set(directory, new Set([basename(child)]));
+      else known.add(basename(child));
     }
     this.#names = names;
-    for (const [directory, watcher] of this.#watchers) {
-      if (names.has(directory)) continue;
-      watcher.close();
-      this.#watchers.delete(directory);
+    for (const [directory, { identity }] of this.#watched) {
+      if (!names.has(directory) || identity === null || identity !== identityOf(directory)) this.#close(directory);
     }
     let missing = 0;
     for (const directory of names.keys()) {
-      if (this.#watchers.has(directory)) continue;
-      if (this.#watchers.size >= DIRECTORIES_MAX || !this.#open(directory)) missing += 1;
+      if (this.#watched.has(directory)) continue;
+      if (this.#watched.size >= DIRECTORIES_MAX || !this.#open(directory)) missing += 1;
     }
     return missing;
   }
 
   stop(): void {
-    for (const watcher of this.#watchers.values()) watcher.close();
-    this.#watchers.clear();
+    for (const directory of this.#watched.keys()) this.#close(directory);
   }
 
   #open(directory: string): boolean {
     try {
-      const watcher = watch(directory, { persistent: false }, (_event, name) => {
-        if (name === null || this.#names.get(directory)?.has(name)) this.#onChange(name === null ? directory : `${directory}/${name}`);
-      });
+      const watcher = watch(directory, { persistent: false }, (_event, name) => this.#changed(directory, watcher, name));
       watcher.on("error", () => {
-        watcher.close();
-        this.#watchers.delete(directory);
+        if (this.#watched.get(directory)?.watcher === watcher) this.#close(directory);
       });
-      this.#watchers.set(directory, watcher);
+      this.#watched.set(directory, { watcher, identity: identityOf(directory) });
       return true;
     } catch {
-      // The directory does not exist (yet), or the limit of watches is reached.
+      // It went just now, or the limit of watches is reached.
       return false;
     }
   }
+
+  #changed(directory: string, watcher: FSWatcher, name: string | null): void {
+    const watched = this.#watched.get(directory);
+    if (watched?.watcher !== watcher) return;
+    if (name !== null && this.#names.get(directory)?.has(name)) {
+      this.#onChange(join(directory, name));
+      return;
+    }
+    // What happens to the directory itself comes under its own name, as a file of that name in it would (libuv).
+    if (name !== null && name !== basename(directory)) return;
+    const gone = watched.identity !== identityOf(directory);
+    if (gone) this.#close(directory);
+    if (gone || name === null) this.#onChange(directory);
+  }
+
+  #close(directory: string): void {
+    this.#watched.get(directory)?.watcher.close();
+    this.#watched.delete(directory);
+  }
+}
+
+function identityOf(directory: string): string | null {
+  const found = statSync(directory, { throwIfNoEntry: false });
+  return found === undefined ? null : `${found.dev}:${found.ino}`;
 }

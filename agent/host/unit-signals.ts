@@ -12,9 +12,15 @@ interface Message {
   readonly path?: string;
   readonly interface?: string;
   readonly member?: string;
+  /** Of PropertiesChanged: the interface, its changed properties with their values, and those whose value is not told. */
+  readonly body?: readonly unknown[];
 }
 
 const SIGNAL = 4;
+const UNIT_INTERFACE = "org.freedesktop.systemd1.Unit";
+
+/** States that a unit stays in. On its way from one to another it is none of them, and says more when it is there. */
+const SETTLED = ["active", "inactive", "failed"];
 
 /**
  * Says when systemd's view of some units has changed: started, stopped, failed, enabled, disabled. It does not say what:
@@ -26,6 +32,8 @@ export class UnitSignals {
   #bus: MessageBus | null = null;
   #units: ReadonlySet<string> = new Set();
   #paths = new Map<string, string>();
+  /** Of each unit, the state that was heard of last: systemd tells all properties at once, most of them as they were. */
+  readonly #states = new Map<string, string>();
   #stopped = false;
 
   constructor(clock: Clock, onChange: (what: string) => void) {
@@ -52,6 +60,8 @@ export class UnitSignals {
     if (this.#stopped) return;
     const bus = dbus.systemBus();
     this.#bus = bus;
+    // What they became while nobody listened is not known.
+    this.#states.clear();
     const lost = () => {
       if (this.#bus !== bus) return;
       this.#bus = null;
@@ -70,7 +80,7 @@ export class UnitSignals {
     const call = (message: object) => bus.invoke(message, (error) => (error === undefined || error === null ? undefined : lost()));
     // systemd sends signals only while somebody has subscribed (org.freedesktop.systemd1(5)).
     call({ ...MANAGER, member: "Subscribe" });
-    for (const path of this.#paths.keys()) call(matchCall(`type='signal',sender='org.freedesktop.systemd1',interface='org.freedesktop.DBus.Properties',path='${path}'`));
+    for (const path of this.#paths.keys()) call(matchCall(`type='signal',sender='org.freedesktop.systemd1',interface='org.freedesktop.DBus.Properties',member='PropertiesChanged',arg0='${UNIT_INTERFACE}',path='${path}'`));
     call(matchCall(`type='signal',sender='org.freedesktop.systemd1',interface='${MANAGER.interface}',member='UnitFilesChanged'`));
   }
 
@@ -78,7 +88,10 @@ export class UnitSignals {
     if (message.type !== SIGNAL) return;
     if (message.member === "UnitFilesChanged") this.#onChange("unit files");
     const unit = this.#paths.get(message.path ?? "");
-    if (unit !== undefined) this.#onChange(unit);
+    const state = stateIn(message.body);
+    if (unit === undefined || state === null || this.#states.get(unit) === state) return;
+    this.#states.set(unit, state);
+    this.#onChange(unit);
   }
 
   #disconnect(): void {
@@ -86,6 +99,27 @@ export class UnitSignals {
     this.#bus = null;
     bus?.connection.stream.destroy();
   }
+}
+
+/**
+ * Where a unit stands, out of the body of a PropertiesChanged; null when it says nothing of interest: a unit on its way, or
+ * other properties. So a oneshot service that a timer starts goes from inactive to inactive, and is no news. One that
+ * crashes and is waiting to be started again is: it is down. LoadState and UnitFileState are not told by this signal at all
+ * (org.freedesktop.systemd1(5)); UnitFilesChanged stands for them.
+ */
+export function stateIn(body: readonly unknown[] | undefined): string | null {
+  if (body?.[0] !== UNIT_INTERFACE || !Array.isArray(body[1])) return null;
+  const active = textOf(body[1], "ActiveState");
+  if (active !== null && SETTLED.includes(active)) return active;
+  const sub = textOf(body[1], "SubState");
+  return sub?.startsWith("auto-restart") ? "auto-restart" : null;
+}
+
+/** A property's value out of a{sv}, which the library gives as [name, [signature, [value]]]. */
+function textOf(properties: readonly unknown[], name: string): string | null {
+  const found = properties.find((property) => Array.isArray(property) && property[0] === name) as [string, [unknown, [unknown]]] | undefined;
+  const value = found?.[1]?.[1]?.[0];
+  return typeof value === "string" ? value : null;
 }
 
 function matchCall(rule: string): object {

@@ -136,18 +136,23 @@ test(`at most ${LOOKS_AT_ONCE} looks at once, never two of the same, and each ge
   let twice = false;
   const url = await web((request, response) => {
     const path = request.url ?? "";
+    if (path === "/mark") return void response.end();
     twice ||= open.has(path);
     open.set(path, () => void response.end());
     atOnceMost = Math.max(atOnceMost, open.size);
-    if (open.size < Math.min(LOOKS_AT_ONCE, total - served.size)) return;
-    // As many are here as may come: the time for several more looks passes, and nobody comes before one of them goes.
+    if (open.size === Math.min(LOOKS_AT_ONCE, total - served.size)) void answerAll();
+  });
+  const answerAll = async (): Promise<void> => {
+    // As many are here as may come. Time for several more looks passes, and whoever set out now is here before the marks.
     clock.advance(4_000);
-    for (const [path, answer] of open) {
+    for (let mark = 0; mark < 3; mark++) await fetch(`${url}mark`);
+    const waiting = [...open];
+    open.clear();
+    for (const [path, answer] of waiting) {
       served.add(path);
       answer();
     }
-    open.clear();
-  });
+  };
   checks.use(Object.fromEntries(Array.from({ length: total }, (_, index) => [`c${index}`, http(`${url}${index}`, { everySeconds: 1, timeoutSeconds: 60 })])));
   clock.advance(1_000);
   while (served.size < total) await new Promise<void>((resolve) => setImmediate(resolve));
@@ -179,6 +184,29 @@ test("while somebody counts, HTTP checks are looked at each second; the state ke
   await pass(20);
   expect((web.served["/"] ?? 0) - before).toBe(2);
   expect(checks.countsOf("rollout")).toBeNull();
+});
+
+test("a look that takes its time is not joined by a second one, whoever counts or changes the rhythm", async () => {
+  const { checks, clock } = begin();
+  const waiting: (() => void)[] = [];
+  let arrived = (): void => {};
+  const here = new Promise<void>((resolve) => (arrived = resolve));
+  const url = await web((request, response) => {
+    if (request.url === "/mark") return void response.end();
+    waiting.push(() => response.end());
+    arrived();
+  });
+  checks.use({ slow: http(url, { timeoutSeconds: 60 }) });
+  clock.advance(500);
+  await here;
+  checks.startCounting("rollout");
+  checks.use({ slow: http(url, { timeoutSeconds: 60, everySeconds: 2 }) });
+  clock.advance(30_000);
+  for (let mark = 0; mark < 3; mark++) await fetch(`${url}mark`);
+  expect(waiting).toHaveLength(1);
+  for (const answer of waiting) answer();
+  await checks.settled();
+  expect(checks.countsOf("rollout")).toEqual({ slow: { looked: 1, failed: 0 } });
 });
 
 test("counts survive a push that changes the question, and are bounded in number", async () => {

@@ -11,7 +11,7 @@ const results: Readonly<Record<string, LookResult>> = {
 
 /** Walks through looks one second apart: W well, F failed, U unable to look. */
 function after(looks: string, failuresMax = 3, from = unknownProgress(0)): CheckProgress {
-  return [...looks].reduce((progress, letter, index) => afterLook(progress, results[letter] ?? { ok: true, tookMs: 0 }, { failuresMax }, (index + 1) * 1_000), from);
+  return looks.split("").reduce((progress, letter, index) => afterLook(progress, results[letter] ?? { ok: true, tookMs: 0 }, { failuresMax }, (index + 1) * 1_000), from);
 }
 
 test.each([
@@ -86,7 +86,7 @@ describe("whatever happened before", () => {
     fc.assert(
       fc.property(letters, limit, (looks, failuresMax) => {
         let progress = unknownProgress(0);
-        for (const [index, result] of [...looks].entries()) {
+        for (const [index, result] of looks.split("").entries()) {
           const nowMs = (index + 1) * 1_000;
           const next = afterLook(progress, results[result] ?? { ok: true, tookMs: 0 }, { failuresMax }, nowMs);
           const soFar = looks.slice(0, index + 1);

@@ -81,7 +81,7 @@ export function hubCommands(terminal: Terminal = processTerminal(), clock: Pick<
     connecting(new Command("add"))
       .description("make a token; it is shown once")
       .argument("<name>", "whose it is: commits are shown as pushed by this name")
-      .addOption(new Option("--role <role>", "read: see everything; admin: push, add and revoke nodes, plan").choices(["read", "admin"]).default("read"))
+      .addOption(new Option("--role <role>", "read: see everything; admin: push, add and revoke nodes, plan, steer rollouts; fleetlock: only ask for slots, at https://HUB:7443/fleetlock/TOKEN (the base_url of Zincati)").choices(["read", "admin", "fleetlock"]).default("read"))
       .action((name: string, flags: ConnectionFlags & { role: string }) =>
         ask<{ token: string }>(flags, (client) => client.call("POST", "/tokens", { name, role: flags.role }), (added) => `${added.token}\n`),
       ),

@@ -97,8 +97,13 @@ export class Runner<Extra> {
     });
   }
 
+  /** Takes no event in any more. What was done is struck off, so that the next start does not do it again. */
   async stop(): Promise<void> {
-    await this.#queue.catch(() => {});
+    await this.#queue;
+    if (!this.#dead && this.#sent.length > 0) {
+      const { durable } = this.#state;
+      await this.#parts.store.commit({ before: durable, after: durable, extraBefore: this.#extra, extraAfter: this.#extra, outgoing: [], sent: this.#sent });
+    }
     this.#dead = true;
   }
 

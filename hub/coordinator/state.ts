@@ -149,7 +149,7 @@ export interface Volatile {
   /** New at each start of the hub. */
   readonly run: string;
   readonly startedMonoMs: number;
-  /** The number of the last ping. */
+  /** The number of the last ping: when it was sent, in milliseconds since `startedMonoMs`, or just above the one before. */
   readonly ping: number;
   readonly pingedMonoMs: number;
   readonly views: ReadonlyMap<NodeName, View>;
@@ -161,6 +161,7 @@ export interface Volatile {
 /** What a node said last to this run. */
 export interface View {
   readonly online: boolean;
+  /** When the ping that it answers was sent. */
   readonly heardMonoMs: number;
   readonly word: LeaseMessage;
 }

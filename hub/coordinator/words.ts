@@ -10,9 +10,13 @@ import type { Lease, LeasePhase } from "./state.ts";
  * whatever was lost, doubled or late before it is made good by it.
  */
 
-/** Asks nodes where they stand. Answers to earlier pings are older than the question. */
+/**
+ * Asks nodes where they stand. Answers to earlier pings are older than the question. The number is the time of the question,
+ * in milliseconds since this run began, so that an answer tells how old the word can be at most, however long it was under way.
+ */
 export function pingNodes(draft: Draft, nodes: Iterable<NodeName>): number {
-  const ping = draft.volatile.ping + 1;
+  const { startedMonoMs } = draft.volatile;
+  const ping = Math.max(draft.volatile.ping + 1, Math.floor(draft.now.monoMs - startedMonoMs));
   draft.volatile = { ...draft.volatile, ping };
   for (const node of nodes) draft.send(node, { v: 1, kind: "ping", run: draft.volatile.run, ping, epoch: draft.durable.epoch });
   return ping;
@@ -21,7 +25,9 @@ export function pingNodes(draft: Draft, nodes: Iterable<NodeName>): number {
 export function takeWord(draft: Draft, node: NodeName, word: LeaseMessage): void {
   raiseEpoch(draft, node, Math.max(word.epochSeen, word.lease?.epoch ?? 0));
   if (!isNews(draft, node, word)) return;
-  draft.setView(node, { online: true, heardMonoMs: draft.now.monoMs, word });
+  // As of the question that it answers: a word that was held up on its way says nothing of a node that has died since.
+  const heardMonoMs = Math.min(draft.now.monoMs, draft.volatile.startedMonoMs + (word.answers?.ping ?? 0));
+  draft.setView(node, { online: true, heardMonoMs, word });
   const lease = leaseOf(draft.state, node);
   if (word.lease === null) {
     if (lease !== undefined) forgotten(draft, lease, word);

@@ -8,9 +8,11 @@ import type { Enrolment } from "../fleet/enrolment.ts";
 import type { Orders, PlanAnswer } from "../fleet/orders.ts";
 import { convergesShown, type FleetView } from "../fleet/view.ts";
 import type { Clock } from "../../shared/clock.ts";
+import type { Coordination } from "../coordination.ts";
 import type { AccessStore } from "../store/access.ts";
 import { answers, bearer, fail, personOr, type ErrorStatus } from "./api-answers.ts";
 import type { Gate } from "./caller.ts";
+import { coordinationRoutes } from "./coordination-routes.ts";
 import type { HubEnv } from "./environment.ts";
 import { tokenRoutes } from "./token-routes.ts";
 
@@ -24,6 +26,7 @@ export interface ApiParts {
   readonly enrolment: Enrolment;
   readonly gate: Gate;
   readonly access: AccessStore;
+  readonly coordination: Coordination;
   readonly clock: Clock;
   readonly version: string;
 }
@@ -83,6 +86,7 @@ export function apiRoutes(parts: ApiParts): OpenAPIHono<HubEnv> {
   changeRoutes(app, parts);
   nodeRoutes(app, parts);
   tokenRoutes(app, parts);
+  coordinationRoutes(app, parts.coordination);
   app.openAPIRegistry.registerComponent("securitySchemes", "token", { type: "http", scheme: "bearer" });
   app.openAPIRegistry.registerComponent("securitySchemes", "session", { type: "apiKey", in: "cookie", name: "evenkeel" });
   app.doc31("/openapi.json", { openapi: "3.1.0", info: { title: "Evenkeel hub", version: parts.version }, servers: [{ url: "/api/v1" }] });

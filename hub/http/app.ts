@@ -8,6 +8,7 @@ import { apiRoutes, type ApiParts } from "./api.ts";
 import { fail, isSameOrigin } from "./api-answers.ts";
 import type { HubEnv } from "./environment.ts";
 import { streamChanges } from "./events.ts";
+import { fleetLockRoutes } from "./fleetlock.ts";
 
 /** The one web application, served over TLS and on the page's own port: API, login, page. */
 
@@ -38,6 +39,7 @@ export function hubApp(parts: AppParts): Hono<HubEnv> {
   app.get("/ca.pem", (c) => c.body(parts.caPem, 200, { "content-type": "application/x-pem-file" }));
   app.route("/", assetRoutes() as unknown as Hono<HubEnv>);
   loginRoutes(app, parts);
+  app.route("/", fleetLockRoutes(parts));
 
   app.use(async (c, next) => {
     c.set("caller", await gate.callerOf(c.env.incoming));

@@ -11,7 +11,7 @@ import type { HubEnv } from "./environment.ts";
 export const tokensMax = 100;
 
 const TokenName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$/, "a token's name is letters, digits and . _ @ -, such as ada or home-assistant");
-const Role = z.enum(["admin", "read"]);
+const Role = z.enum(["admin", "read", "fleetlock"]);
 const KnownToken = z.object({ name: TokenName, role: Role, createdAt: z.iso.datetime() });
 
 const routes = {

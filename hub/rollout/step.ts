@@ -135,7 +135,7 @@ class Turn {
       this.#skipRest();
       return;
     }
-    if (next.state === "asked") return;
+    if (next.state === "asked" || this.#isTaken(next.node)) return;
     const id = this.#around.newId();
     this.#set(next.node, { ...next, state: "asked", lease: id, attempts: next.attempts + 1, why: null });
     this.#wishes.push({ do: "request", id, node: next.node, rollout: this.rollout });
@@ -158,6 +158,12 @@ class Turn {
       if (waiting.role !== "canary" && !this.#canarySoaked()) return null;
       return waiting;
     }
+  }
+
+  /** Somebody else has asked for this node, or has it: it is waited for. */
+  #isTaken(node: NodeName): boolean {
+    const { requests, leases } = this.#around.coordinator.durable;
+    return [...requests.values(), ...leases.values()].some((other) => other.node === node);
   }
 
   #hasNothingToDo(node: NodeName): boolean {

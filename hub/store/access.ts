@@ -3,6 +3,8 @@ import type { Database } from "./database.ts";
 import { apiTokens, audit, sessions } from "./schema.ts";
 
 export type Role = "admin" | "read";
+/** `fleetlock` is for machines, and opens FleetLock's two addresses and nothing else. */
+export type TokenRole = Role | "fleetlock";
 export interface Person {
   readonly name: string;
   readonly role: Role;
@@ -23,7 +25,7 @@ export class AccessStore {
   }
 
   /** Sets the token of that name. */
-  async putToken(name: string, hash: string, role: Role, nowMs: number): Promise<void> {
+  async putToken(name: string, hash: string, role: TokenRole, nowMs: number): Promise<void> {
     const set = { hash, role, createdAtMs: nowMs };
     await this.#database.durably(() =>
       this.#database.tables.insert(apiTokens).values({ name, ...set }).onConflictDoUpdate({ target: apiTokens.name, set }),
@@ -41,7 +43,19 @@ export class AccessStore {
     return "removed";
   }
 
+  /** The person with this token; a token for FleetLock is nobody's, wherever a person is asked for. */
   async tokenOwner(hash: string): Promise<Person | null> {
+    const token = await this.#token(hash);
+    return token === null || token.role === "fleetlock" ? null : { name: token.name, role: token.role };
+  }
+
+  /** The name of the token, if it may ask for slots by FleetLock; null when there is no such token, or it may not. */
+  async fleetLockOwner(hash: string): Promise<string | null> {
+    const token = await this.#token(hash);
+    return token === null || token.role === "read" ? null : token.name;
+  }
+
+  async #token(hash: string): Promise<{ readonly name: string; readonly role: TokenRole } | null> {
     const rows = await this.#database.tables.select({ name: apiTokens.name, role: apiTokens.role }).from(apiTokens).where(eq(apiTokens.hash, hash));
     return rows[0] ?? null;
   }

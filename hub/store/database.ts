@@ -32,16 +32,20 @@ export async function openDatabase(path: string, migrationsDirectory: string): P
     client.close();
     throw new Error(`opening the database ${path}: ${(error as Error).message}`, { cause: error });
   }
+  // Several may be writing at a time: the last one that ends lets go of it.
+  let durableWriters = 0;
   return {
     tables: drizzle(client, { schema }),
     client,
     async durably(write) {
       // With NORMAL, a commit survives a crash of the hub but not always one of the machine (sqlite.org/pragma.html#pragma_synchronous).
-      await client.execute("PRAGMA synchronous = FULL");
+      durableWriters++;
       try {
+        await client.execute("PRAGMA synchronous = FULL");
         return await write();
       } finally {
-        await client.execute("PRAGMA synchronous = NORMAL");
+        durableWriters--;
+        if (durableWriters === 0) await client.execute("PRAGMA synchronous = NORMAL");
       }
     },
     close: () => client.close(),

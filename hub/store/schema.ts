@@ -46,7 +46,7 @@ export const enrolmentTokens = sqliteTable(
 export const apiTokens = sqliteTable("api_tokens", {
   hash: text("hash").primaryKey(),
   name: text("name").notNull().unique(),
-  role: text("role", { enum: ["admin", "read"] }).notNull(),
+  role: text("role", { enum: ["admin", "read", "fleetlock"] }).notNull(),
   createdAtMs: integer("created_at").notNull(),
 });
 
@@ -131,6 +131,23 @@ export const nodeState = sqliteTable("node_state", {
   plan: text("plan"),
   planAtMs: integer("plan_at"),
   refusal: text("refusal"),
+});
+
+export const coordination = sqliteTable(
+  "coordination",
+  {
+    kind: text("kind").notNull(),
+    id: text("id").notNull(),
+    position: integer("position").notNull(),
+    body: text("body").notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.kind, table.id] })],
+);
+
+export const coordinationOutbox = sqliteTable("coordination_outbox", {
+  position: integer("position").primaryKey({ autoIncrement: true }),
+  id: text("id").notNull().unique(),
+  body: text("body").notNull(),
 });
 
 export const audit = sqliteTable("audit", {

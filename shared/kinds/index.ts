@@ -1,4 +1,5 @@
 import { apt } from "./apt.ts";
+import { drain } from "./drain.ts";
 import { files } from "./files.ts";
 import { groups } from "./groups.ts";
 import { host } from "./host.ts";
@@ -10,4 +11,4 @@ import { sysctl } from "./sysctl.ts";
 import { users } from "./users.ts";
 
 /** Every kind, in the order in which a machine is brought up: what comes earlier is there when the later needs it. */
-export const kinds: readonly Kind[] = [apt, packages, modules, sysctl, host, groups, users, files, services];
+export const kinds: readonly Kind[] = [apt, packages, modules, sysctl, host, groups, users, files, services, drain];

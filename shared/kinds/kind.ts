@@ -13,7 +13,7 @@ import type * as z from "zod";
  *   inventory ────────▶ owned ┘
  * ```
  */
-export interface Kind<Schema extends z.ZodType = z.ZodType, Facts = unknown> {
+export interface Kind<Schema extends z.ZodType = z.ZodType, Facts = unknown, DrainFacts = unknown, GateFacts = unknown> {
   /** The section's name in the repository, such as `packages`. */
   readonly name: string;
   /** One line for the reference: what this section is for. */
@@ -26,11 +26,62 @@ export interface Kind<Schema extends z.ZodType = z.ZodType, Facts = unknown> {
   plan(want: z.output<Schema>, facts: Facts, owned: Owned): readonly Step[];
   /** What in the machine tells early that something may have drifted. The engine sweeps besides, so it may be partial. */
   watch?(want: z.output<Schema>): Watch;
+  /** How the node hands over its part of the subsystem before it goes down, and takes it back. */
+  readonly drain?: Drain<z.output<Schema>, DrainFacts>;
+  /** Whether the subsystem could stand losing this node now. */
+  readonly gate?: Gate<z.output<Schema>, GateFacts>;
+  /** The section makes nothing on the machine: `plan` is always `[]`, and its cases show its drain and its gate. */
+  readonly drainsOnly?: true;
 }
 
 /** Keeps a kind's type parameters inferred while it is written, and forgotten where kinds are listed. */
-export function defineKind<Schema extends z.ZodType, Facts>(kind: Kind<Schema, Facts>): Kind<Schema, Facts> {
+export function defineKind<Schema extends z.ZodType, Facts, DrainFacts = unknown, GateFacts = unknown>(kind: Kind<Schema, Facts, DrainFacts, GateFacts>): Kind<Schema, Facts, DrainFacts, GateFacts> {
   return kind;
+}
+
+export interface Drain<Want, Facts> {
+  /** Looks at once before a node goes, and not at every converge. Reads only. */
+  observe(want: Want, probe: Probe): Promise<Facts>;
+  /** What takes the node out, each step with what puts it back. Steps of all kinds run by {@link DrainStep.order}. Pure. */
+  steps(want: Want, facts: Facts): readonly DrainStep[];
+}
+
+/**
+ * One thing that a node does to become safe to lose. It carries its own way back as data, which is on disk before the
+ * step runs: the node comes back the way it went, also when the repository says something else by then.
+ */
+export interface DrainStep {
+  /** What it is about, unique within the kind: `units/nginx.service`. */
+  readonly name: string;
+  /** Lower goes first, and comes back last. Steps of the same order do not depend on each other. 0 to 1000. */
+  readonly order: number;
+  readonly drain: Act;
+  /** Null when nothing has to be put back. It may run although the step did not come to its end, and twice. */
+  readonly undo: Act | null;
+  /**
+   * True: somebody else has done it, so it is neither done nor undone. False: it is to be done. Null: the machine does not
+   * tell; it is done, unless the node's own record says that it was done since the last boot.
+   */
+  readonly already: boolean | null;
+  /** Units that this step stops: nothing starts them again before the undo. */
+  readonly units?: readonly string[];
+  /** It cannot be done on this machine, and nothing at all is drained: what is wrong, and what to do about it. */
+  readonly cannot?: string;
+}
+
+/** A program to run, without a shell. It has succeeded with exit code 0. Running it a second time must do no harm. */
+export interface Act {
+  /** For people, while it runs: "stopping nginx.service". */
+  readonly doing: string;
+  readonly argv: readonly [string, ...string[]];
+  readonly timeoutMs: number;
+}
+
+export interface Gate<Want, Facts> {
+  /** Reads only. */
+  observe(want: Want, probe: Probe): Promise<Facts>;
+  /** Why the node must not go now, a sentence each; `[]` when it may. What could not be looked at is a reason. Pure. */
+  reasons(want: Want, facts: Facts): readonly string[];
 }
 
 /** Names one thing on a node: the kind's name, a slash, its key: `packages/nginx`, `files//etc/motd`. */

@@ -39,7 +39,8 @@ export const services = defineKind({
     return [...pruneServices(want, facts, owned), ...[...written.values()].flat(), ...reloads, ...withClaims(inOrder(states), facts, owned)];
   },
 
-  watch: (want) => ({ units: Object.keys(want).filter((name) => !isTemplateUnit(name)), paths: [...wantedFiles(want).keys()] }),
+  // A unit of which nothing is said but its file may come and go: what a timer starts each minute is no drift.
+  watch: (want) => ({ units: Object.keys(want).filter((name) => !isTemplateUnit(name) && hasState(want[name]!)), paths: [...wantedFiles(want).keys()] }),
 });
 
 function planFiles(name: string, unit: ServiceEntry, facts: ServicesFacts, owned: Owned): Step[] {
@@ -55,6 +56,10 @@ function planFiles(name: string, unit: ServiceEntry, facts: ServicesFacts, owned
   );
 }
 
+function hasState(unit: ServiceEntry): boolean {
+  return unit.enabled !== undefined || unit.running !== undefined || unit.masked !== undefined;
+}
+
 /** One per file that was written; neighbours become one call of systemctl. */
 function planReload(name: string, facts: ServicesFacts, written: readonly Step[]): Step[] {
   // Without a systemd there is nobody to tell: it reads the files when it comes.
@@ -67,7 +72,7 @@ function planReload(name: string, facts: ServicesFacts, written: readonly Step[]
 
 function planState(name: string, want: ServicesWant, facts: ServicesFacts, written: boolean): Step[] {
   const unit = want[name]!;
-  if (unit.enabled === undefined && unit.running === undefined && unit.masked === undefined) return [];
+  if (!hasState(unit)) return [];
   const resource: ResourceId = `services/${name}`;
   const template = templateOf(name);
   const declared = unit.unit !== undefined || want[template]?.unit !== undefined;

@@ -20,15 +20,32 @@ export interface PublishOptions {
 // apt does not copy an index, it links to it: a node that has not updated for so many publications loses its lists.
 const indexGenerations = 50;
 
-/** The lab's flat apt repository, seen by the nodes as `deb [trusted=yes] file:/srv/repo ./`. */
+/** What the Release file says of the archive; apt shows label and suite with every version. */
+export interface ReleaseNames {
+  readonly origin: string;
+  readonly label: string;
+  readonly suite: string;
+  readonly codename: string;
+}
+
+const labRelease: ReleaseNames = { origin: "Lab", label: "Lab", suite: "stable", codename: "lab" };
+/** As Debian's security archive calls itself. */
+export const securityRelease: ReleaseNames = { origin: "Debian", label: "Debian-Security", suite: "oldstable-security", codename: "bookworm-security" };
+
+/**
+ * The lab's flat apt repository, seen by the nodes as `deb [trusted=yes] file:/srv/repo ./`. A second one in a directory
+ * below it is seen by them too: `deb [trusted=yes] file:/srv/repo/security ./`.
+ */
 export class LabRepository {
   readonly directory: string;
+  readonly #release: ReleaseNames;
   /** One file per package with its lines of the index, so that publishing reads only what is new. */
   readonly #stanzas: string;
   readonly #lock: string;
 
-  constructor(directory: string) {
+  constructor(directory: string, release: ReleaseNames = labRelease) {
     this.directory = directory;
+    this.#release = release;
     this.#stanzas = `${directory}.stanzas`;
     this.#lock = `${directory}.lock`;
   }
@@ -71,6 +88,16 @@ export class LabRepository {
     });
   }
 
+  /** Takes one version out again, as an archive does that keeps only the newest. */
+  async retire(name: string, version: string): Promise<void> {
+    const deb = `${name}_${version.replace(":", "%3a")}_all.deb`;
+    await this.#locked(async () => {
+      await rm(join(this.directory, deb));
+      await rm(join(this.#stanzas, deb), { force: true });
+      await this.#index();
+    });
+  }
+
   #locked<T>(work: () => Promise<T>): Promise<T> {
     return withLock(this.#lock, 60_000, work);
   }
@@ -90,7 +117,7 @@ export class LabRepository {
     // In this order, and by hash, because apt reads Release first: it then finds the Packages that belongs to it.
     await replaceFile(join(byHash, hash), packages);
     await replaceFile(join(this.directory, "Packages"), packages);
-    await replaceFile(join(this.directory, "Release"), releaseText(hash, Buffer.byteLength(packages)));
+    await replaceFile(join(this.directory, "Release"), releaseText(this.#release, hash, Buffer.byteLength(packages)));
     await dropOldIndexes(byHash);
   }
 
@@ -152,12 +179,12 @@ async function writePackageTree(tree: string, name: string, version: string, opt
   }
 }
 
-function releaseText(packagesHash: string, sizeBytes: number): string {
+function releaseText({ origin, label, suite, codename }: ReleaseNames, packagesHash: string, sizeBytes: number): string {
   return [
-    "Origin: Lab",
-    "Label: Lab",
-    "Suite: stable",
-    "Codename: lab",
+    `Origin: ${origin}`,
+    `Label: ${label}`,
+    `Suite: ${suite}`,
+    `Codename: ${codename}`,
     `Date: ${new Date().toUTCString().replace("GMT", "+0000")}`,
     `Architectures: ${{ x64: "amd64", arm64: "arm64" }[process.arch as string] ?? process.arch} all`,
     "Components: main",

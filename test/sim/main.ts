@@ -46,8 +46,6 @@ function whole(name: "seeds" | "from" | "seed" | "jobs" | "failures", least: num
   process.exit(2);
 }
 
-process.exitCode = values.seed === undefined ? await many() : replay(whole("seed", 0));
-
 function replay(seed: number): number {
   const scenario = scenarioOf(seed);
   const outcome = simulate(scenario, true);
@@ -68,7 +66,7 @@ async function many(): Promise<number> {
   const total = await runSeeds({ from, seeds, jobs, failuresMax, signal: interrupt.signal, onProgress: (now) => meter.show(now) });
   meter.end();
   const tookMs = performance.now() - startedMs;
-  if (values.json) console.log(JSON.stringify({ ...total, struck: Object.fromEntries([...total.struck].sort()), tookMs: Math.round(tookMs), interrupted: interrupt.signal.aborted }, null, 2));
+  if (values.json) console.log(JSON.stringify({ ...total, struck: Object.fromEntries([...total.struck].sort(([a], [b]) => a.localeCompare(b))), tookMs: Math.round(tookMs), interrupted: interrupt.signal.aborted }, null, 2));
   else {
     for (const { seed, failure, foundBy } of total.failures.slice(0, SHOWN_MAX)) {
       console.log(`\nseed ${seed} fails (${foundBy}): ${failure}`);
@@ -118,3 +116,5 @@ class Meter {
     if (this.#isBar) process.stderr.write("\r\x1b[K");
   }
 }
+
+process.exitCode = values.seed === undefined ? await many() : replay(whole("seed", 0));

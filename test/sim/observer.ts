@@ -42,6 +42,8 @@ interface Seen {
   cleared: boolean;
   /** Granted before the database was put back to an older copy. */
   lost: boolean;
+  /** Its holder has no agent that could tell the hub of it. */
+  silent: boolean;
 }
 
 export class Observer {
@@ -64,7 +66,8 @@ export class Observer {
   }
 
   hubRestored(): void {
-    this.#floor = this.#configs.length - 1;
+    // Not even the newest: the hub starts with what the repository says then, and that may be newer still.
+    this.#floor = this.#configs.length;
     for (const seen of this.#leases.values()) seen.lost = true;
   }
 
@@ -102,7 +105,7 @@ export class Observer {
       if (byOrder === null) continue;
       const seen = this.#leases.get(byOrder);
       // A person's word ends what a slot brought along; the machine itself still counts, as one that is away.
-      const config = seen === undefined || seen.cleared ? this.#configs.length - 1 : Math.max(this.#floor, seen.config);
+      const config = seen === undefined || seen.cleared ? this.#configs.length - 1 : Math.max(Math.min(this.#floor, this.#configs.length - 1), seen.config);
       this.#count(node, this.#byOrder(), config, "drains", other);
     }
   }
@@ -146,7 +149,9 @@ export class Observer {
   /** Without a hub, or with a script's or a FleetLock machine's slot, there is no grant order to be seen. */
   took(lease: string, node: string): void {
     this.granted(lease, node, "");
-    this.#lease(lease, node).confirms.add("");
+    const seen = this.#lease(lease, node);
+    seen.confirms.add("");
+    seen.silent = true;
   }
 
   stillDown(): readonly string[] {
@@ -161,6 +166,9 @@ export class Observer {
       // Cleared by a person, and no longer a member: it is nobody's business.
       // Nor is one that has left the repository, and whose slot an older database does not know of.
       const seen = this.#leases.get(byOrder);
+      // And of what an older database does not know, and nobody can tell it, no hub could: whoever puts a database back has to look
+      // at the machines without an agent.
+      if (seen?.lost === true && seen.silent) continue;
       if (newest?.nodes.has(node) !== true && (seen?.cleared === true || seen?.lost === true)) continue;
       down.add(node);
     }
@@ -177,7 +185,7 @@ export class Observer {
 
   #lease(lease: string, node: string): Seen {
     let seen = this.#leases.get(lease);
-    if (seen === undefined) this.#leases.set(lease, (seen = { node, grants: new Set(), confirms: new Set(), config: 0, drainedAtMs: Number.POSITIVE_INFINITY, reboots: 0, cleared: false, lost: false }));
+    if (seen === undefined) this.#leases.set(lease, (seen = { node, grants: new Set(), confirms: new Set(), config: 0, drainedAtMs: Number.POSITIVE_INFINITY, reboots: 0, cleared: false, lost: false, silent: false }));
     return seen;
   }
 

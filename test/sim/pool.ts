@@ -36,12 +36,13 @@ export async function runSeeds({ from, seeds, jobs, failuresMax, signal, onProgr
     signal?.addEventListener("abort", stop, { once: true });
     const ended = once(worker, "exit");
     try {
-      while (next < from + seeds && total.failures.length < failuresMax && signal?.aborted !== true) {
+      while (next < from + seeds && total.failures.length < failuresMax) {
         const batch: Batch = { from: next, count: Math.min(BATCH_SEEDS, from + seeds - next) };
         next += batch.count;
         const answered = once(worker, "message") as Promise<[BatchResult]>;
-        worker.postMessage(batch);
+        worker.postMessage(batch, []);
         const [result] = await Promise.race([answered, ended.then(() => [null] as const)]);
+        // Terminated: what it was at is lost, and nothing more is begun.
         if (result === null) return;
         add(total, result);
         onProgress?.(total);

@@ -38,4 +38,4 @@ export function runBatch({ from, count }: Batch): BatchResult {
   return { from, count, steps, downs, struck, failures };
 }
 
-parentPort?.on("message", (batch: Batch) => parentPort?.postMessage(runBatch(batch)));
+parentPort?.on("message", (batch: Batch) => parentPort?.postMessage(runBatch(batch), []));

@@ -1,0 +1,391 @@
+import type { Logger } from "pino";
+import type { Clock, Timer } from "../../shared/clock.ts";
+import { isoTime } from "../../shared/clock.ts";
+import type { Cluster } from "../../shared/config/cluster.ts";
+import type { FleetLockMember } from "../../shared/config/policy.ts";
+import { WHOLE_CLUSTER } from "../../shared/config/policy.ts";
+import type { CommitId, LeaseId, NodeName } from "../../shared/ids.ts";
+import type { LeaseMessage, LeaseOrder } from "../../shared/protocol/lease.ts";
+import type { CoordinationSummary, HoldWord, LeaseTake, NodeWord, ReasonWord, RolloutStart, RolloutView, RolloutWord, WhyAnswer } from "../../shared/protocol/rollout.ts";
+import type { UpdatesMessage } from "../../shared/protocol/updates.ts";
+import { blackoutAt, blackoutEndMs, nextWindow, windowAt } from "../../shared/window.ts";
+import type { Checks } from "../checks/checks.ts";
+import type { Coordination, Word } from "../coordination.ts";
+import { Budget } from "../coordinator/budget.ts";
+import { leaseOf } from "../coordinator/down.ts";
+import type { CoordinatorStore } from "../coordinator/run.ts";
+import { Runner } from "../coordinator/run.ts";
+import type { Answer, Effect, Member, Patience, Terms } from "../coordinator/state.ts";
+import { EVERYWHERE } from "../coordinator/state.ts";
+import type { Campaigns } from "./campaigns.ts";
+import { activeRollout, withRollout } from "./campaigns.ts";
+import { Conductor } from "./conductor.ts";
+import type { Policy } from "./plan.ts";
+import { newRollout, planOf } from "./plan.ts";
+import { cancelled, resumed } from "./step.ts";
+import type { Scene } from "./view.ts";
+import { denialView, groupViews, holdViews, leaseView, requestView, rolloutDenials, rolloutView, updatesView } from "./view.ts";
+
+/** The desired membership and policy, at the tip of the main branch. */
+export interface DesiredPolicy {
+  readonly commit: CommitId;
+  readonly cluster: Cluster;
+  readonly nodes: readonly { readonly name: NodeName; readonly fleetlock: FleetLockMember | null }[];
+}
+
+export interface ServiceParts {
+  readonly clock: Clock;
+  readonly store: CoordinatorStore<Campaigns>;
+  readonly checks: Checks;
+  readonly patience: Patience;
+  readonly newId: () => string;
+  readonly send: (node: NodeName, order: LeaseOrder) => void;
+  readonly note: (entry: { atMs: number; actor: string; action: string; subject: string; detail: string }) => Promise<void>;
+  /** The machine that the hub runs on, when a node has said that it is the same. */
+  readonly hubNode: () => NodeName | null;
+  readonly lookOutside: (node: NodeName) => void;
+  readonly changed: () => void;
+  readonly log: Logger;
+  readonly onBug: (error: unknown) => void;
+}
+
+const TICK_MS = 5_000;
+
+/** Slots and rollouts for the rest of the hub: what happened goes in here, and what people ask. */
+export class CoordinationService implements Coordination {
+  readonly #parts: ServiceParts;
+  readonly #runner: Runner<Campaigns>;
+  readonly #conductor: Conductor;
+  #desired: DesiredPolicy | null = null;
+  #timer: Timer | null = null;
+  #failing: string | null = null;
+
+  private constructor(parts: ServiceParts, runner: Runner<Campaigns>, conductor: Conductor) {
+    this.#parts = parts;
+    this.#runner = runner;
+    this.#conductor = conductor;
+  }
+
+  static async open(parts: ServiceParts, known: ReadonlyMap<NodeName, UpdatesMessage>): Promise<CoordinationService> {
+    const conductor = new Conductor(parts.newId, known);
+    const act = (effect: Effect): void | Promise<void> => {
+      if (effect.do === "send") parts.send(effect.node, effect.order);
+      else if (effect.do === "look-outside") parts.lookOutside(effect.node);
+      else if (effect.do === "note") {
+        parts.log[effect.level === "warning" ? "warn" : "info"]({ subject: effect.subject, by: effect.by, action: effect.action }, effect.text);
+        return parts.note({ atMs: parts.clock.nowMs(), actor: effect.by, action: effect.action, subject: effect.subject, detail: effect.text });
+      }
+    };
+    const runner = await Runner.open({ store: parts.store, companion: conductor, clock: parts.clock, patience: parts.patience, newId: parts.newId, act, changed: parts.changed, onBug: parts.onBug }, parts.newId());
+    return new CoordinationService(parts, runner, conductor);
+  }
+
+  /** Time passes from now on. */
+  start(): void {
+    const tick = (): void => {
+      this.#timer = this.#parts.clock.after(TICK_MS, () => {
+        void this.checksChanged();
+        void this.#runner.handle({ kind: "tick" }).catch(() => {});
+        tick();
+      });
+    };
+    tick();
+  }
+
+  async stop(): Promise<void> {
+    this.#timer?.cancel();
+    await this.#runner.stop();
+  }
+
+  // What happens in the cluster.
+
+  /** A commit was taken in, or the hub has started with it. */
+  async follow(desired: DesiredPolicy): Promise<void> {
+    this.#desired = desired;
+    const members: Member[] = desired.nodes.map(({ name, fleetlock }) => ({ name, agent: fleetlock === null }));
+    const groups = new Map<string, Omit<Terms, "commit">>();
+    const { [WHOLE_CLUSTER]: whole, ...named } = desired.cluster.groups;
+    if (members.length > 0) groups.set(WHOLE_CLUSTER, { members: members.map(({ name }) => name), maxUnavailable: whole?.maxUnavailable, acceptOutage: whole?.acceptOutage ?? false });
+    for (const [name, group] of Object.entries(named)) groups.set(name, { members: group.members ?? [], maxUnavailable: group.maxUnavailable, acceptOutage: group.acceptOutage });
+    this.#conductor.follow(this.#policy());
+    this.#parts.checks.use(desired.cluster.checks);
+    await this.#runner.handle({ kind: "membership", commit: desired.commit, members, groups });
+    await this.checksChanged();
+  }
+
+  async word(node: NodeName, word: LeaseMessage): Promise<void> {
+    await this.#runner.handle({ kind: "word", node, word });
+  }
+
+  async gone(node: NodeName): Promise<void> {
+    await this.#runner.handle({ kind: "gone", node });
+  }
+
+  updates(node: NodeName, message: UpdatesMessage): void {
+    this.#conductor.updates.set(node, message);
+    this.#parts.changed();
+  }
+
+  /** Tells the coordinator which gating checks are not well, if that is news to it. */
+  async checksChanged(): Promise<void> {
+    if (this.#desired === null) return;
+    const failing = this.#parts.checks.standingInTheWay();
+    const text = failing.join(" ");
+    if (text === this.#failing) return;
+    this.#failing = text;
+    await this.#runner.handle({ kind: "checks", failing }).catch(() => {});
+  }
+
+  // What people want to know.
+
+  #scene(): Scene {
+    return {
+      state: this.#runner.state,
+      campaigns: this.#runner.extra,
+      watch: this.#conductor.watch,
+      now: this.#runner.now(),
+      patience: this.#parts.patience,
+      updates: this.#conductor.updates,
+      counts: (id) => Object.entries(this.#parts.checks.countsOf(id) ?? {}).map(([check, { looked, failed }]) => ({ check, looked, failed })),
+    };
+  }
+
+  async summary(): Promise<CoordinationSummary> {
+    const scene = this.#scene();
+    const budget = new Budget(scene.state, scene.now, scene.patience);
+    const policy = this.#policy();
+    const rollout = activeRollout(scene.campaigns) ?? [...scene.campaigns.rollouts.values()].at(-1) ?? null;
+    const { updates, windows } = policy;
+    const next = windowAt(windows, updates.windows, scene.now.wallMs) ?? nextWindow(windows, updates.windows, scene.now.wallMs);
+    const blackout = blackoutAt(updates.blackouts, scene.now.wallMs);
+    return {
+      groups: groupViews(budget),
+      leases: [...scene.state.durable.leases.values()].map(leaseView),
+      requests: [...scene.state.durable.requests.values()].map((request) => requestView(request, budget)),
+      holds: holdViews(scene.state),
+      rollout: rollout === null ? null : rolloutView(rollout, scene, budget),
+      nextWindow: next === null ? null : { name: next.name, opensAt: isoTime(next.opensAtMs), closesAt: isoTime(next.closesAtMs) },
+      blackout: blackout === null ? null : { until: isoTime(blackoutEndMs(blackout)), why: blackout.why },
+      checks: this.#parts.checks.states(),
+      updates: policy.nodes.map((node) => updatesView(node, scene.updates.get(node))),
+      hubNode: policy.hubNode,
+    };
+  }
+
+  async rollouts(): Promise<RolloutView[]> {
+    const scene = this.#scene();
+    const budget = new Budget(scene.state, scene.now, scene.patience);
+    return [...scene.campaigns.rollouts.values()].toReversed().map((rollout) => rolloutView(rollout, scene, budget));
+  }
+
+  async rollout(id: string): Promise<RolloutView | null> {
+    const scene = this.#scene();
+    const rollout = scene.campaigns.rollouts.get(id);
+    return rollout === undefined ? null : rolloutView(rollout, scene, new Budget(scene.state, scene.now, scene.patience));
+  }
+
+  async why(name: string): Promise<WhyAnswer | null> {
+    const scene = this.#scene();
+    const node = name as NodeName;
+    if (!scene.state.durable.members.has(node)) return null;
+    const budget = new Budget(scene.state, scene.now, scene.patience);
+    const lease = leaseOf(scene.state, node);
+    const request = [...scene.state.durable.requests.values()].find((each) => each.node === node);
+    const rollout = activeRollout(scene.campaigns);
+    const going = rollout?.nodes.find((each) => each.node === node);
+    const expectedAt = rollout === null || going === undefined ? null : (rolloutView(rollout, scene, budget).nodes.find((each) => each.node === node)?.expectedAt ?? null);
+    const denials = rollout !== null && going !== undefined && (going.state === "waiting" || going.state === "asked") ? rolloutDenials(going, rollout, scene, budget) : budget.denials({ node, despiteChecks: request?.despiteChecks ?? false }).filter(({ code }) => lease === undefined || code !== "leased");
+    const asked = request !== undefined || going?.state === "waiting" || going?.state === "asked";
+    return {
+      node,
+      headline: headline(node, lease === undefined ? null : leaseView(lease), asked, denials.map(({ text }) => text)),
+      denials: denials.map(denialView),
+      lease: lease === undefined ? null : leaseView(lease),
+      request: request === undefined ? null : requestView(request, budget),
+      expectedAt,
+    };
+  }
+
+  // What people ask for.
+
+  async startRollout(start: RolloutStart, by: string): Promise<Word> {
+    const policy = this.#policy();
+    const unknown = start.nodes?.find((node) => !policy.nodes.includes(node));
+    if (unknown !== undefined) return no("unknown-node", `there is no node ${unknown} with an agent in the repository`, "`evenkeel status` shows the nodes");
+    if (policy.nodes.length === 0) return no("no-nodes", "there is no node in the repository yet", "push one, and enrol it");
+    const id = this.#parts.newId();
+    let window: { name: string; closesAtMs: number } | null = null;
+    if (start.window !== undefined) {
+      const open = Object.hasOwn(policy.windows, start.window) ? windowAt(policy.windows, [start.window], this.#parts.clock.nowMs()) : null;
+      if (open === null) return no("window", `the window ${start.window} is not open now`, "leave the window out to start at once, or wait");
+      window = { name: start.window, closesAtMs: open.closesAtMs };
+    }
+    const refused = await this.#runner.alter((campaigns, now) => {
+      const active = activeRollout(campaigns);
+      if (active !== null) return { refused: `a rollout is ${active.phase} already (started by ${active.startedBy})` };
+      const rollout = newRollout(policy, { id, kind: start.kind, startedBy: by, nowMs: now.wallMs, nodes: start.nodes, scope: start.scope, window });
+      return { extra: withRollout(campaigns, rollout), events: [] };
+    });
+    if (refused !== null) return no("rollout", refused, "`evenkeel rollout` shows it; resume or cancel it first");
+    await this.#noteBy(by, "rollout-start", id, start.kind);
+    this.#count();
+    await this.#runner.handle({ kind: "tick" });
+    return { ok: true, lease: null, rollout: id };
+  }
+
+  async steerRollout(id: string, what: "halt" | "resume" | "cancel", word: RolloutWord, by: string): Promise<Word> {
+    const refused = await this.#runner.alter((campaigns, now) => {
+      const rollout = campaigns.rollouts.get(id);
+      if (rollout === undefined) return { refused: `there is no rollout ${id}` };
+      if (what === "halt") {
+        if (rollout.phase !== "running") return { refused: `the rollout is ${rollout.phase}, not running` };
+        return { extra: withRollout(campaigns, { ...rollout, phase: "halted", halt: { atMs: now.wallMs, node: null, why: `${by}: ${word.why}`, cure: "`evenkeel rollout resume` goes on" } }), events: [] };
+      }
+      if (what === "resume") {
+        const next = resumed(rollout, word.failed);
+        return "refused" in next ? next : { extra: withRollout(campaigns, next), events: [] };
+      }
+      const ended = cancelled(rollout, now.wallMs);
+      if ("refused" in ended) return ended;
+      return { extra: withRollout(campaigns, ended.rollout), events: ended.withdraw.map((lease) => ({ kind: "withdraw" as const, id: lease, why: "the rollout was cancelled" })) };
+    });
+    if (refused !== null) return no("rollout", refused, "`evenkeel rollout` shows how it stands");
+    await this.#noteBy(by, `rollout-${what}`, id, word.why);
+    this.#count();
+    await this.#runner.handle({ kind: "tick" });
+    return { ok: true, lease: null, rollout: id };
+  }
+
+  async ask(node: string, what: "drain" | "reboot", word: NodeWord, by: string): Promise<Word> {
+    const plan = planOf(this.#policy().updates, undefined);
+    const id = this.#parts.newId() as LeaseId;
+    const answer = await this.#runner.handle({
+      kind: "request",
+      request: {
+        id,
+        node: node as NodeName,
+        work: what === "drain" ? { do: "hold" } : { do: "reboot" },
+        drain: plan.drain,
+        soakMs: plan.soakMs,
+        expectedMs: plan.nodeMs,
+        by,
+        rollout: null,
+        despiteChecks: word.despiteChecks,
+      },
+    });
+    if (answer.ok) await this.#noteBy(by, what, node, word.why);
+    return wordOf(answer);
+  }
+
+  async resume(node: string, by: string): Promise<Word> {
+    const { durable } = this.#runner.state;
+    const held = [...durable.requests.values(), ...durable.leases.values()].find((each) => each.node === node && each.work.do === "hold" && each.rollout === null);
+    if (held === undefined) return no("not-held", `${node} is not drained, and nobody has asked for it`, "`evenkeel why NODE` says what is going on");
+    return wordOf(await this.#runner.handle(durable.requests.has(held.id) ? { kind: "abort", id: held.id, by, why: `resumed by ${by}` } : { kind: "finish", id: held.id, by }));
+  }
+
+  async hold({ what, why, until }: HoldWord, by: string): Promise<Word> {
+    if (what !== EVERYWHERE && !this.#runner.state.durable.members.has(what as NodeName)) return no("unknown-node", `there is no node ${what} in the repository`, "`evenkeel status` shows the nodes");
+    const sinceMs = this.#parts.clock.nowMs();
+    return wordOf(await this.#runner.handle({ kind: "hold", what, hold: { by, why, sinceMs, untilMs: until === null ? null : Date.parse(until) } }));
+  }
+
+  async unhold(what: string, by: string): Promise<Word> {
+    return wordOf(await this.#runner.handle({ kind: "unhold", what, by }));
+  }
+
+  async abort(lease: string, { why }: ReasonWord, by: string): Promise<Word> {
+    return wordOf(await this.#runner.handle({ kind: "abort", id: lease as LeaseId, by, why }));
+  }
+
+  async clear(lease: string, { why }: ReasonWord, by: string): Promise<Word> {
+    return wordOf(await this.#runner.handle({ kind: "clear", id: lease as LeaseId, by, why }));
+  }
+
+  async settle(group: string, { why }: ReasonWord, by: string): Promise<Word> {
+    return wordOf(await this.#runner.handle({ kind: "settle", group, by, why }));
+  }
+
+  async take({ id, node, why }: LeaseTake, by: string): Promise<Word> {
+    return wordOf(await this.#runner.handle({ kind: "take", id, node, holder: "script", by: `${by}: ${why}`.slice(0, 200), soakMs: 0 }));
+  }
+
+  async giveBack(lease: string, by: string): Promise<Word> {
+    const id = lease as LeaseId;
+    const held = this.#runner.state.durable.leases.get(id);
+    if (held === undefined) return { ok: true, lease: id, rollout: null };
+    if (held.holder !== "script") return no("not-a-script", `${lease} is not a script's slot: it is given back when ${held.node} is back and well`, `\`evenkeel why ${held.node}\` says what it waits for`);
+    return wordOf(await this.#runner.handle({ kind: "give-back", node: held.node, holder: "script", id, by }));
+  }
+
+  async takeFleetLock(id: string, group: string): Promise<Word | null> {
+    const node = this.#lockNode(id, group);
+    if (node === null) return null;
+    return wordOf(await this.#runner.handle({ kind: "take", id: this.#parts.newId() as LeaseId, node, holder: "fleetlock", by: `${node} (FleetLock)`, soakMs: planOf(this.#policy().updates, undefined).soakMs }));
+  }
+
+  async giveBackFleetLock(id: string, group: string): Promise<Word | null> {
+    const node = this.#lockNode(id, group);
+    return node === null ? null : wordOf(await this.#runner.handle({ kind: "give-back", node, holder: "fleetlock", id: null, by: node }));
+  }
+
+  #lockNode(id: string, group: string): NodeName | null {
+    return this.#desired?.nodes.find(({ fleetlock }) => fleetlock !== null && fleetlock.id === id && fleetlock.group === group)?.name ?? null;
+  }
+
+  #policy(): Policy {
+    return policyOf(this.#desired, this.#parts.hubNode());
+  }
+
+  /** Whoever runs the machine of the hub has become known. */
+  hubNodeKnown(): void {
+    this.#conductor.follow(this.#policy());
+  }
+
+  /** Requests are counted while a rollout is going on. */
+  #count(): void {
+    const active = activeRollout(this.#runner.extra);
+    if (active !== null) this.#parts.checks.startCounting(active.id);
+  }
+
+  async #noteBy(by: string, action: string, subject: string, detail: string): Promise<void> {
+    await this.#parts.note({ atMs: this.#parts.clock.nowMs(), actor: by, action, subject, detail });
+  }
+}
+
+export function policyOf(desired: DesiredPolicy | null, hubNode: NodeName | null): Policy {
+  const nodes = (desired?.nodes ?? []).filter(({ fleetlock }) => fleetlock === null).map(({ name }) => name);
+  return { updates: desired?.cluster.updates ?? noUpdates, windows: desired?.cluster.windows ?? {}, nodes, hubNode: hubNode !== null && nodes.includes(hubNode) ? hubNode : null };
+}
+
+const noUpdates: Policy["updates"] = {
+  scope: "all",
+  windows: [],
+  canary: [],
+  canarySoakMinutes: 30,
+  soakMinutes: 5,
+  order: [],
+  rebootWhen: "required",
+  deferDays: 0,
+  exclude: [],
+  blackouts: [],
+  nodeMinutes: 30,
+  drainTimeoutMinutes: 10,
+  onDrainTimeout: "undo",
+};
+
+function headline(node: string, lease: ReturnType<typeof leaseView> | null, asked: boolean, reasons: readonly string[]): string {
+  if (lease?.stuck != null) return `${node} is stuck: ${lease.stuck.why}`;
+  if (lease !== null) return `${node} is ${lease.phase === "confirmed" ? "at work" : lease.phase}, for ${lease.by}${lease.progress === "" ? "" : `: ${lease.progress}`}`;
+  if (reasons.length === 0) return asked ? `nothing stands in the way of ${node}: it goes in a moment` : `nobody has asked for ${node}; it could go now`;
+  return asked ? `${node} waits: ${reasons[0]}` : `nobody has asked for ${node}, and it could not go now: ${reasons[0]}`;
+}
+
+function wordOf(answer: Answer): Word {
+  return answer.ok ? { ok: true, lease: answer.lease ?? null, rollout: null } : { ok: false, denials: answer.denials.map(denialView) };
+}
+
+function no(code: string, text: string, cure: string): Word {
+  return { ok: false, denials: [{ code, text, cure, since: null }] };
+}
+
