@@ -53,6 +53,8 @@ export class Loop {
   #fetchFailures = 0;
   #lookRetry: Timer | null = null;
   #converging = false;
+  /** Why nothing may be changed now; null when it may. */
+  #paused: string | null = null;
   #changedMeanwhile: string | null = null;
   #linked = false;
   #lastReported = "";
@@ -131,6 +133,17 @@ export class Loop {
     this.#hubMarkKnown = true;
   }
 
+  /**
+   * While a node is drained, what was stopped on purpose is not drift, and apt is somebody else's. Resolves when no run is
+   * under way. With null, it goes on, and what was left undone is done.
+   */
+  async pause(why: string | null): Promise<void> {
+    const was = this.#paused;
+    this.#paused = why;
+    if (why === null && was !== null) void this.#enqueue(() => this.#converge("drift"));
+    await this.#queue.catch(() => {});
+  }
+
   linked(linked: boolean): void {
     this.#linked = linked;
   }
@@ -138,6 +151,7 @@ export class Loop {
   /** Converge now, for somebody who waits for the answer. */
   apply(options: Omit<ConvergeOptions, "cause" | "signal">): Promise<ConvergeReport | { readonly error: string }> {
     return this.#enqueue<ConvergeReport | { readonly error: string }>(async () => {
+      if (this.#paused !== null) return { error: `nothing is changed on this node now: ${this.#paused}` };
       await this.#look(false);
       const report = await this.#converge("asked", options);
       return report ?? { error: this.#status.refused?.message ?? "no commit has been chosen yet: nothing was pushed, or the repository cannot be reached" };
@@ -216,7 +230,7 @@ export class Loop {
 
   async #converge(cause: Cause, options: Omit<ConvergeOptions, "cause" | "signal"> = {}): Promise<ConvergeReport | null> {
     const desired = this.#desired;
-    if (desired === null || this.#abort.signal.aborted) return null;
+    if (desired === null || this.#paused !== null || this.#abort.signal.aborted) return null;
     const { engine, events, kinds } = this.#parts;
     this.#retry?.cancel();
     this.#retry = null;

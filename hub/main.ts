@@ -1,4 +1,5 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync } from "node:fs";
+import { randomUUID } from "node:crypto";
 import { isIPv6 } from "node:net";
 import { hostname } from "node:os";
 import { join } from "node:path";
@@ -8,16 +9,18 @@ import type { Clock } from "../shared/clock.ts";
 import type { SectionKind } from "../shared/config/settings-file.ts";
 import type { NodeName } from "../shared/ids.ts";
 import { kinds as allKinds } from "../shared/kinds/index.ts";
+import { UpdatesMessage } from "../shared/protocol/updates.ts";
 import type { OrderMessage } from "../shared/protocol/messages.ts";
 import { startBroker, type Broker } from "./broker/broker.ts";
 import type { PoisonCounts } from "./broker/poison.ts";
 import { writeDurably } from "./durable-file.ts";
 import { Changes } from "./fleet/changes.ts";
 import { Enrolment, type Addresses } from "./fleet/enrolment.ts";
-import { Inbox } from "./fleet/inbox.ts";
+import { Inbox, type Hearing } from "./fleet/inbox.ts";
 import { Orders } from "./fleet/orders.ts";
 import { Presence } from "./fleet/presence.ts";
 import { FleetView } from "./fleet/view.ts";
+import { Checks } from "./checks/checks.ts";
 import { hubApp } from "./http/app.ts";
 import { Gate } from "./http/caller.ts";
 import { LoginLimiter } from "./http/limiter.ts";
@@ -29,6 +32,8 @@ import { GitHttp, gitPath } from "./repo/git-http.ts";
 import { ClusterRepository } from "./repo/repository.ts";
 import { hashOf, newToken } from "./secret.ts";
 import type { Settings } from "./settings.ts";
+import { CoordinationService } from "./rollout/service.ts";
+import { CoordinationStore } from "./store/coordination.ts";
 import { AccessStore } from "./store/access.ts";
 import { CommitStore } from "./store/commits.ts";
 import { openDatabase } from "./store/database.ts";
@@ -45,6 +50,8 @@ export interface HubOverrides {
   readonly clock?: Clock;
   readonly log?: Logger;
   readonly kinds?: readonly SectionKind[];
+  /** The coordinator must not go on. Without it, the process ends with code 70. */
+  readonly onBug?: (error: unknown) => void;
   /** Makes a new admin token, and ends the earlier one. */
   readonly resetAdminToken?: boolean;
 }
@@ -119,10 +126,25 @@ async function start(settings: Settings, overrides: HubOverrides, { clock, log, 
   const changes = new Changes();
   const presence = new Presence();
   // The parts below know each other in a circle; what is not there yet is reached through these.
-  const later: { broker?: Broker; gate?: Gate; addresses?: Addresses } = {};
+  const later: { broker?: Broker; gate?: Gate; addresses?: Addresses; coordination?: CoordinationService; hubNode?: NodeName } = {};
   const send = (node: NodeName, order: OrderMessage): void => later.broker?.send(node, order);
   const orders = new Orders({ clock, presence, send, planTimeoutMs: settings.planTimeoutMs });
-  const inbox = new Inbox({ clock, stores, presence, orders, changes, send, log });
+  const ownMachineId = machineId();
+  const hearing: Hearing = {
+    word: async (node, word) => later.coordination?.word(node, word),
+    gone: async (node) => later.coordination?.gone(node),
+    updates: (node, message) => later.coordination?.updates(node, message),
+    machineKnown(node, id) {
+      if (id !== ownMachineId || later.hubNode === node) return;
+      later.hubNode = node;
+      later.coordination?.hubNodeKnown();
+    },
+  };
+  const inbox = new Inbox({ hearing, clock, stores, presence, orders, changes, send, log });
+  const followPolicy = async (): Promise<void> => {
+    const policy = repository.policy();
+    if (policy !== null) await later.coordination?.follow(policy).catch((error: unknown) => log.error({ err: error }, "could not take over the policy of a commit"));
+  };
   const repository = await ClusterRepository.open({
     dataDir,
     cluster,
@@ -134,9 +156,47 @@ async function start(settings: Settings, overrides: HubOverrides, { clock, log, 
     onMain(tip) {
       orders.look("all");
       changes.commits(tip);
+      void followPolicy();
     },
   });
   undo.push(() => repository.stop());
+  const checks = new Checks({
+    clock,
+    log,
+    random: Math.random,
+    onChange() {
+      void later.coordination?.checksChanged();
+      changes.coordination();
+    },
+  });
+  undo.push(() => checks.stop());
+  const coordination = await CoordinationService.open(
+    {
+      clock,
+      store: new CoordinationStore(database),
+      checks,
+      patience: settings.patience,
+      newId: randomUUID,
+      send,
+      note: (entry) => stores.access.note(entry),
+      hubNode: () => later.hubNode ?? null,
+      lookOutside: (node) => log.warn({ node }, "a node did not come back; no BMC is configured, so that its power cannot be looked at from here"),
+      changed: () => changes.coordination(),
+      log,
+      onBug(error) {
+        // Deciding on would be worse than not deciding: systemd starts the hub again, from what is on disk.
+        log.fatal({ err: error }, "the coordinator found itself in a state that must not be; the hub ends, and nothing more is decided");
+        (overrides.onBug ?? (() => process.exit(70)))(error);
+      },
+    },
+    parsedUpdates(await stores.reports.updates()),
+  );
+  later.coordination = coordination;
+  undo.push(() => coordination.stop());
+  for (const row of await stores.nodes.list()) if (row.machineId !== null && row.revokedAtMs === null) hearing.machineKnown(row.name as NodeName, row.machineId);
+  await followPolicy();
+  coordination.start();
+
   const certificateIsGood = (node: NodeName, serial: string): Promise<boolean> => stores.nodes.certificateIsGood(node, serial);
   const broker = await startBroker({ listen: settings.mqttListen, cluster, pki, clock, inbox, certificateIsGood, log });
   later.broker = broker;
@@ -163,7 +223,7 @@ async function start(settings: Settings, overrides: HubOverrides, { clock, log, 
   const gate = new Gate({ clock, access: stores.access, limiter: new LoginLimiter(clock), cookieName, behindProxy: settings.behindProxy, certificateIsGood, log });
   later.gate = gate;
   const stopping = new AbortController();
-  const app = hubApp({ view, orders, enrolment, gate, access: stores.access, version: packageFile.version, changes, clock, caPem: pki.caPem, stopped: stopping.signal, log });
+  const app = hubApp({ view, coordination, orders, enrolment, gate, access: stores.access, version: packageFile.version, changes, clock, caPem: pki.caPem, stopped: stopping.signal, log });
   const git = new GitHttp({ repository, clock, log });
   const listener = listenerFor({ app, git, gate, log });
   const tls = await serveTls(settings.httpsListen, pki, listener);
@@ -240,6 +300,25 @@ function pageUrl({ address }: WebServer, settings: Settings): string {
 
 function inUrl(host: string): string {
   return isIPv6(host) ? `[${host}]` : host;
+}
+
+/** The hub's own machine, as systemd knows it; null where there is no such file. */
+function machineId(): string | null {
+  try {
+    return readFileSync("/etc/machine-id", "utf8").trim();
+  } catch {
+    return null;
+  }
+}
+
+/** What an older hub stored may no longer be read: then the node says it again soon. */
+function parsedUpdates(rows: ReadonlyMap<string, string>): ReadonlyMap<NodeName, UpdatesMessage> {
+  return new Map(
+    [...rows].flatMap(([node, body]) => {
+      const parsed = UpdatesMessage.safeParse(JSON.parse(body));
+      return parsed.success ? [[node as NodeName, parsed.data] as const] : [];
+    }),
+  );
 }
 
 function notListening(): never {

@@ -16,5 +16,8 @@ export interface PageData {
   subscribe(listener: (change: PageChange) => void): () => void;
 }
 
-/** `node`: that node's state, report or plan is new. `commits`: a push arrived, or a commit reached a node. */
-export type PageChange = { readonly topic: "node"; readonly name: string } | { readonly topic: "commits"; readonly name: string };
+/**
+ * `node`: that node's state, report or plan is new. `commits`: a push arrived, or a commit reached a node. `coordination`:
+ * slots, rollouts, holds or service checks; its name is empty.
+ */
+export type PageChange = { readonly topic: "node"; readonly name: string } | { readonly topic: "commits"; readonly name: string } | { readonly topic: "coordination"; readonly name: string };

@@ -2,6 +2,7 @@ import { isIP } from "node:net";
 import { resolve } from "node:path";
 import { parse } from "yaml";
 import * as z from "zod";
+import { PATIENCE } from "./coordinator/state.ts";
 
 /**
  * The hub's settings: as written (YAML or JSON file, then EVENKEEL_HUB_* variables, then flags, the later one wins), and
@@ -23,6 +24,7 @@ const host = z
   .max(253)
   .refine((text) => isIP(text) !== 0 || /^[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?$/.test(text), "a host name or an IP address");
 
+const patienceMs = (standard: number) => z.number().int().min(500).max(24 * 3_600_000).default(standard);
 const days = (standard: number) => z.number().positive().max(3_650).default(standard);
 
 export const SettingsSchema = z
@@ -50,6 +52,16 @@ export const SettingsSchema = z
         audit: z.number().int().min(100).max(1_000_000).default(10_000),
       })
       .prefault({}),
+    patience: z
+      .strictObject({
+        staleMs: patienceMs(PATIENCE.staleMs).describe("A node that has not been heard of for so long counts as down"),
+        pingEveryMs: patienceMs(PATIENCE.pingEveryMs).describe("How often nodes are asked where they stand"),
+        confirmMs: patienceMs(PATIENCE.confirmMs).describe("How long a drained node waits for all else to be well, before it is told to put everything back"),
+        checkMs: patienceMs(PATIENCE.checkMs).describe("How long a node that is back may take to be well, before somebody is told"),
+        orderVoidMs: z.number().int().min(PATIENCE.orderVoidMs).default(PATIENCE.orderVoidMs).describe("After so long no order that was sent can be acted upon; it may only be longer"),
+      })
+      .prefault({})
+      .describe("What the coordinator waits for, in milliseconds"),
     logLevel: z.enum(["debug", "info", "warn", "error", "silent"]).default("info"),
   })
   .superRefine((settings, context) => {

@@ -7,7 +7,7 @@ const DIRECTORIES_MAX = 1_000;
 
 interface Watched {
   readonly watcher: FSWatcher;
-  /** Device and inode: a path may name another directory by and by, and inotify stays with the old one. */
+  /** Which directory it is: a path may name another directory by and by, and inotify stays with the old one. */
   readonly identity: string | null;
 }
 
@@ -57,7 +57,7 @@ export class PathEvents {
 
   #open(directory: string): boolean {
     try {
-      const watcher = watch(directory, { persistent: false }, (_event, name) => this.#changed(directory, watcher, name));
+      const watcher = watch(directory, { persistent: false }, (event, name) => this.#changed(directory, watcher, event, name));
       watcher.on("error", () => {
         if (this.#watched.get(directory)?.watcher === watcher) this.#close(directory);
       });
@@ -69,18 +69,18 @@ export class PathEvents {
     }
   }
 
-  #changed(directory: string, watcher: FSWatcher, name: string | null): void {
-    const watched = this.#watched.get(directory);
-    if (watched?.watcher !== watcher) return;
+  #changed(directory: string, watcher: FSWatcher, event: string, name: string | null): void {
+    if (this.#watched.get(directory)?.watcher !== watcher) return;
     if (name !== null && this.#names.get(directory)?.has(name)) {
       this.#onChange(join(directory, name));
       return;
     }
-    // What happens to the directory itself comes under its own name, as a file of that name in it would (libuv).
-    if (name !== null && name !== basename(directory)) return;
-    const gone = watched.identity !== identityOf(directory);
-    if (gone) this.#close(directory);
-    if (gone || name === null) this.#onChange(directory);
+    if (name === null) this.#onChange(directory);
+    // That the directory itself was removed or moved comes under its own name, as if a file of that name in it were (libuv).
+    if (event !== "rename" || name !== basename(directory)) return;
+    this.#close(directory);
+    this.#open(directory);
+    this.#onChange(directory);
   }
 
   #close(directory: string): void {
@@ -89,7 +89,8 @@ export class PathEvents {
   }
 }
 
+/** The number of a directory that is gone is soon another's, so that the time of its birth counts as well. */
 function identityOf(directory: string): string | null {
-  const found = statSync(directory, { throwIfNoEntry: false });
-  return found === undefined ? null : `${found.dev}:${found.ino}`;
+  const found = statSync(directory, { bigint: true, throwIfNoEntry: false });
+  return found === undefined ? null : `${found.dev}:${found.ino}:${found.birthtimeNs}`;
 }

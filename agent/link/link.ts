@@ -44,6 +44,8 @@ export class Link {
   /** Sent and not acknowledged yet, up to this sequence number. */
   #sentSeq = 0;
   #sending = false;
+  /** The hub has said that it takes nothing from this node, in this connection. */
+  #refused = false;
   #lastAckMs = 0;
   #ackTimer: Timer | null = null;
 
@@ -131,6 +133,7 @@ export class Link {
         }
         for (const [what, message] of this.#retained) this.#send(what, message);
         this.#sentSeq = 0;
+        this.#refused = false;
         this.#events.connected();
         this.flush();
       });
@@ -171,11 +174,15 @@ export class Link {
       void this.#spool.acknowledge(order.stream, order.seq).then(() => this.#sendEvents()).catch(() => {});
       return;
     }
+    if (order.kind === "refused") {
+      this.#refused = true;
+      this.#ackTimer?.cancel();
+    }
     this.#events.order(order);
   }
 
   async #sendEvents(): Promise<void> {
-    if (this.#sending || !this.connected) return;
+    if (this.#sending || this.#refused || !this.connected) return;
     this.#sending = true;
     try {
       const messages = await this.#spool.after(this.#sentSeq, WINDOW_EVENTS);

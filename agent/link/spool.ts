@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { mkdir, readFile, readdir, rm } from "node:fs/promises";
+import { mkdir, readFile, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import * as z from "zod";
 import type { MessageOf } from "../../shared/protocol/topics.ts";
@@ -28,27 +28,37 @@ export class Spool {
   /** Sequence number → size, in order. */
   readonly #waiting: Map<number, number>;
   #sizeBytes: number;
+  readonly #log: (message: string) => void;
+  /** `next` as it is on disk, or null when there is no header of this stream. */
+  #written: number | null;
 
-  private constructor(directory: string, stream: string, next: number, waiting: Map<number, number>) {
+  private constructor(directory: string, header: z.output<typeof Header>, waiting: Map<number, number>, written: number | null, log: (message: string) => void) {
     this.#directory = directory;
-    this.stream = stream;
-    this.#next = next;
+    this.stream = header.stream;
+    this.#next = header.next;
+    this.#written = written;
+    this.#log = log;
     this.#waiting = waiting;
     this.#sizeBytes = [...waiting.values()].reduce((sum, size) => sum + size, 0);
   }
 
-  static async open(directory: string): Promise<Spool> {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
+  /** A disk that takes nothing (full, read-only) does not keep the agent from starting: what belongs on it waits for the next event. */
+  static async open(directory: string, log: (message: string) => void = (message) => console.error(message)): Promise<Spool> {
     const header = Header.safeParse(await readJson(join(directory, "stream.json")));
     const waiting = new Map<number, number>();
-    const names = (await readdir(directory)).filter((name) => /^\d{12}\.json$/.test(name)).toSorted();
-    for (const name of names) waiting.set(Number(name.slice(0, 12)), (await readFile(join(directory, name))).length);
+    const names = (await readdir(directory).catch(absentAsNone)).filter((name) => /^\d{12}\.json$/.test(name)).toSorted();
+    for (const name of names) waiting.set(Number(name.slice(0, 12)), (await stat(join(directory, name))).size);
     const last = [...waiting.keys()].at(-1) ?? 0;
     // Without its header, what is left belongs to a stream that nobody can name any more: a new one starts behind it.
     const spool = header.success
-      ? new Spool(directory, header.data.stream, Math.max(header.data.next, last + 1), waiting)
-      : new Spool(directory, randomUUID(), last + 1, waiting);
-    await spool.#writeHeader();
+      ? new Spool(directory, { stream: header.data.stream, next: Math.max(header.data.next, last + 1) }, waiting, header.data.next, log)
+      : new Spool(directory, { stream: randomUUID(), next: last + 1 }, waiting, null, log);
+    try {
+      await spool.#writeHeader();
+    } catch (error) {
+      if (!isSystemError(error)) throw error;
+      log(`cannot write to ${directory} (${error.message}); reports to the hub wait until that is possible, and it is tried again with the next`);
+    }
     return spool;
   }
 
@@ -59,6 +69,11 @@ export class Spool {
   /** Resolves when the event would survive a power cut. */
   async add(event: AgentEvent): Promise<void> {
     const seq = this.#next;
+    // An event whose stream is not on disk could not be told from another's after a crash.
+    if (this.#written === null) {
+      await this.#writeHeader();
+      this.#log(`can write to ${this.#directory} again`);
+    }
     await this.#write(seq, event);
     this.#next = seq + 1;
     // The header must never be behind the files by more than they can tell; an empty spool has only the header.
@@ -113,13 +128,25 @@ export class Spool {
     this.#waiting.delete(seq);
   }
 
-  #writeHeader(): Promise<void> {
-    return writeDurably(join(this.#directory, "stream.json"), JSON.stringify({ stream: this.stream, next: this.#next }), { mode: 0o600 });
+  async #writeHeader(): Promise<void> {
+    if (this.#written === this.#next) return;
+    await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+    await writeDurably(join(this.#directory, "stream.json"), JSON.stringify({ stream: this.stream, next: this.#next }), { mode: 0o600 });
+    this.#written = this.#next;
   }
 
   #path(seq: number): string {
     return join(this.#directory, `${String(seq).padStart(12, "0")}.json`);
   }
+}
+
+function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && "code" in error && "syscall" in error;
+}
+
+function absentAsNone(error: NodeJS.ErrnoException): string[] {
+  if (error.code === "ENOENT" || error.code === "ENOTDIR") return [];
+  throw error;
 }
 
 async function readJson(path: string): Promise<unknown> {

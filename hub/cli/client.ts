@@ -1,11 +1,25 @@
 import { X509Certificate, createHash } from "node:crypto";
 import { request as httpRequest } from "node:http";
 import { request as httpsRequest } from "node:https";
+import type { DenialView } from "../../shared/protocol/rollout.ts";
 import type { Connection } from "./connection.ts";
 
 /** The hub's API as the command line uses it. Every way in which it can fail is a message for people. */
 
-export type Reply<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly message: string };
+export type Reply<T> = { readonly ok: true; readonly value: T } | Failed;
+export interface Failed {
+  readonly ok: false;
+  readonly message: string;
+  /** What the hub answered with; none when it did not answer. */
+  readonly status?: number;
+  /** The coordinator will not, for these reasons. */
+  readonly denials?: readonly DenialView[];
+}
+
+/** Whether asking again later may help: the hub is away, starting, or in trouble of its own. */
+export function isAway(failed: Failed): boolean {
+  return failed.status === undefined || failed.status >= 500;
+}
 
 const answerMaxBytes = 64 * 1024 * 1024;
 const timeoutMs = 20_000;
@@ -32,11 +46,11 @@ export class HubClient {
     try {
       json = JSON.parse(sent.body);
     } catch {
-      return { ok: false, message: `${hub} answered with status ${sent.status} and not in JSON: is it an Evenkeel hub?` };
+      return { ok: false, message: `${hub} answered with status ${sent.status} and not in JSON: is it an Evenkeel hub?`, status: sent.status };
     }
     if (sent.status >= 200 && sent.status < 300) return { ok: true, value: json as T };
-    const message = (json as { error?: { message?: string } }).error?.message;
-    return { ok: false, message: message ?? `${hub} answered with status ${sent.status}` };
+    const { error, denials } = json as { error?: { message?: string }; denials?: DenialView[] };
+    return { ok: false, message: error?.message ?? `${hub} answered with status ${sent.status}`, status: sent.status, ...(denials !== undefined && { denials }) };
   }
 }
 

@@ -2,10 +2,13 @@ import { Command, Option } from "commander";
 import type { Clock } from "../../shared/clock.ts";
 import type { ClusterSummary, NodeAddAnswer, NodeSummary, StoredConverge } from "../../shared/protocol/api.ts";
 import type { PlanReport } from "../../shared/protocol/report.ts";
+import type { CoordinationSummary } from "../../shared/protocol/rollout.ts";
 import { systemClock } from "../system-clock.ts";
-import { HubClient, planTimeoutMs, type Reply } from "./client.ts";
-import { connecting, findConnection, type ConnectionFlags } from "./connection.ts";
+import { asking, type Ask } from "./asking.ts";
+import { planTimeoutMs, type HubClient, type Reply } from "./client.ts";
+import { connecting, type ConnectionFlags } from "./connection.ts";
 import { paintFor, showConverge, showNodes, showPlan, showStatus } from "./show.ts";
+import { showStanding } from "./show-coordination.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
 
 /** The commands that ask the hub. Exit code 0: done; 1: the hub refused, or could not be reached. */
@@ -16,19 +19,13 @@ const logLinesMax = 500;
 export function hubCommands(terminal: Terminal = processTerminal(), clock: Pick<Clock, "nowMs"> = systemClock): Command[] {
   const paint = paintFor(terminal.color);
 
-  /** Runs one question, and prints its answer for people or as JSON. */
-  const ask = async <T>(flags: ConnectionFlags, question: (client: HubClient) => Promise<Reply<T>>, show: (value: T) => string): Promise<void> => {
-    const found = findConnection(flags, terminal);
-    const reply = found.ok ? await question(new HubClient(found.connection)) : found;
-    if (reply.ok) return terminal.out(flags.json === true ? `${JSON.stringify(reply.value, null, 2)}\n` : show(reply.value));
-    if (flags.json === true) terminal.out(`${JSON.stringify({ error: { message: reply.message } })}\n`);
-    terminal.err(`evenkeel: ${reply.message}\n`);
-    terminal.exit(1);
-  };
+  const ask: Ask = (flags, question, show) => asking(terminal, flags, question, show);
 
   const status = connecting(new Command("status"))
-    .description("the cluster at a glance: each node, its condition and why")
-    .action((flags: ConnectionFlags) => ask<ClusterSummary>(flags, (client) => client.call("GET", "/cluster"), (summary) => showStatus(summary, paint, clock.nowMs())));
+    .description("the cluster at a glance: each node, its condition and why; quorum groups, and the rollout")
+    .action((flags: ConnectionFlags) =>
+      ask<Status>(flags, readStatus, (status) => showStatus(status, paint, clock.nowMs()) + (status.coordination === null ? "" : `\n${showStanding(status.coordination, paint, clock.nowMs())}`)),
+    );
 
   const node = new Command("node").description("add, list and revoke nodes");
   node.addCommand(
@@ -103,6 +100,14 @@ export function hubCommands(terminal: Terminal = processTerminal(), clock: Pick<
     .action((flags: ConnectionFlags) => ask<{ url: string }>(flags, (client) => client.call("POST", "/login-links"), ({ url }) => `${url}\n`));
 
   return [status, node, log, plan, token, loginLink];
+}
+
+type Status = ClusterSummary & { readonly coordination: CoordinationSummary | null };
+
+/** The nodes are worth showing without what the coordinator says, too. */
+async function readStatus(client: HubClient): Promise<Reply<Status>> {
+  const [cluster, coordination] = await Promise.all([client.call<ClusterSummary>("GET", "/cluster"), client.call<CoordinationSummary>("GET", "/coordination")]);
+  return cluster.ok ? { ok: true, value: { ...cluster.value, coordination: coordination.ok ? coordination.value : null } } : cluster;
 }
 
 /** The newest reports, oldest first, of one node or of all. */

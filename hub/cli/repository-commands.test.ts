@@ -22,6 +22,7 @@ class Remembered implements Terminal {
   readonly env: Terminal["env"];
   stdout = "";
   stderr = "";
+  readonly live = false;
   code: number | undefined;
   constructor(cwd: string = scratch, homeDirectory: string = home) {
     this.cwd = cwd;
@@ -32,6 +33,9 @@ class Remembered implements Terminal {
   }
   err(text: string): void {
     this.stderr += text;
+  }
+  async confirm(): Promise<null> {
+    return null;
   }
   exit(code: number): void {
     this.code = code;

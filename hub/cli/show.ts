@@ -13,7 +13,7 @@ export interface Paint {
   readonly yellow: Style;
   readonly cyan: Style;
 }
-type Style = (text: string) => string;
+export type Style = (text: string) => string;
 
 export function paintFor(color: boolean): Paint {
   const code = (open: number, close: number): Style => (text) => (color ? `\u001b[${open}m${text}\u001b[${close}m` : text);
@@ -51,12 +51,13 @@ export function showNodes(nodes: readonly NodeSummary[], paint: Paint, nowMs: nu
   return table([["NODE", "CONDITION", "COMMIT", "SEEN", "WHY"].map((text) => ({ text, style: paint.dim })), ...rows]);
 }
 
-interface Cell {
+export interface Cell {
   readonly text: string;
   readonly style: Style;
 }
 
-function table(rows: readonly (readonly Cell[])[]): string {
+/** Columns as wide as they need to be; the last one goes on. */
+export function table(rows: readonly (readonly Cell[])[]): string {
   const widths: number[] = [];
   for (const row of rows) row.forEach(({ text }, column) => (widths[column] = Math.max(widths[column] ?? 0, text.length)));
   const line = (row: readonly Cell[]): string =>
@@ -115,10 +116,10 @@ export function ago(iso: string, nowMs: number): string {
   return `${Math.floor(seconds / 86_400)} d ago`;
 }
 
-function count(number: number, noun: string): string {
+export function count(number: number, noun: string): string {
   return `${number} ${noun}${number === 1 ? "" : "s"}`;
 }
 
-function plain(text: string): string {
+export function plain(text: string): string {
   return text;
 }

@@ -16,7 +16,8 @@ interface Group {
   readonly members: ReadonlySet<NodeName>;
   readonly allowed: number;
   readonly size: number;
-  readonly settling: string | null;
+  /** Why earlier terms hold as well; null when they do not. */
+  readonly settling: () => string | null;
   readonly down: Map<NodeName, Down>;
 }
 
@@ -31,12 +32,23 @@ export interface Asked {
 export class Budget {
   readonly #state: State;
   readonly #now: Now;
-  readonly #groups: readonly Group[];
+  readonly #patience: Patience;
+  #counted: readonly Group[] | null = null;
   readonly #groupsOf = new Map<NodeName, Group[]>();
 
   constructor(state: State, now: Now, patience: Patience) {
     this.#state = state;
     this.#now = now;
+    this.#patience = patience;
+  }
+
+  /** Counted when first asked for: most requests that wait need no counting to be told why. */
+  get #groups(): readonly Group[] {
+    return (this.#counted ??= this.#count());
+  }
+
+  #count(): readonly Group[] {
+    const [state, now, patience] = [this.#state, this.#now, this.#patience];
     const leases = leasesByNode(state);
     const downs = new Map<NodeName, Down | null>();
     const down = (node: NodeName): Down | null => {
@@ -45,7 +57,7 @@ export class Budget {
       return known;
     };
     const at = { durable: state.durable, volatile: state.volatile, now, patience };
-    this.#groups = [...state.durable.groups].map(([name, group]) => {
+    return [...state.durable.groups].map(([name, group]) => {
       const { members, allowed, size, settled } = countingOf(name, group);
       const counted = new Map<NodeName, Down>();
       for (const member of members) {
@@ -57,8 +69,14 @@ export class Budget {
         const why = lease.groups.includes(name) ? down(lease.node) : null;
         if (why !== null) counted.set(lease.node, why);
       }
-      const settling = settled ? null : (unsettledWhy(at, name, group) ?? "it is about to");
-      const made: Group = { name, members, allowed, size, settling, down: counted };
+      const made: Group = {
+        name,
+        members,
+        allowed,
+        size,
+        settling: settled ? nothing : () => unsettledWhy(at, name, group) ?? "it is about to",
+        down: counted,
+      };
       for (const member of members) {
         const groups = this.#groupsOf.get(member);
         if (groups === undefined) this.#groupsOf.set(member, [made]);
@@ -69,16 +87,33 @@ export class Budget {
   }
 
   get groups(): readonly { readonly name: string; readonly size: number; readonly members: ReadonlySet<NodeName>; readonly allowed: number; readonly settling: string | null; readonly down: ReadonlyMap<NodeName, Down> }[] {
-    return this.#groups;
+    return this.#groups.map((group) => ({ ...group, settling: group.settling() }));
   }
 
   groupsOf(node: NodeName): readonly string[] {
-    return (this.#groupsOf.get(node) ?? []).map(({ name }) => name);
+    return this.#groupsWith(node).map(({ name }) => name);
   }
 
   /** The node goes down: it counts for whoever asks next. */
   take(node: NodeName, by: string): void {
-    for (const group of this.#groupsOf.get(node) ?? []) group.down.set(node, { code: "leased", text: `${node} is being drained (${by})`, sinceMs: this.#now.wallMs });
+    for (const group of this.#groupsWith(node)) group.down.set(node, { code: "leased", text: `${node} is being drained (${by})`, sinceMs: this.#now.wallMs });
+  }
+
+  #groupsWith(node: NodeName): readonly Group[] {
+    return this.#groups.length === 0 ? [] : (this.#groupsOf.get(node) ?? []);
+  }
+
+  /** Whether nothing stands in the way: {@link denials} without its sentences, since most that wait are asked about at each step. */
+  allows(asked: Asked): boolean {
+    if (this.#aboutItself(asked).length > 0 || this.#holds(asked.node).length > 0 || this.#checks(asked).length > 0) return false;
+    const groups = this.#groupsWith(asked.node);
+    return groups.length > 0 && groups.every((group) => this.#fits(group, asked.node, asked.confirms));
+  }
+
+  #fits(group: Group, node: NodeName, confirms: Asked["confirms"]): boolean {
+    const others = group.down.size - (group.down.has(node) ? 1 : 0);
+    if (others + 1 > group.allowed) return false;
+    return confirms === undefined || others + this.#unheard(group, node, confirms.ping).length + 1 <= group.allowed;
   }
 
   /** What stands in the way; empty when nothing does. */
@@ -117,13 +152,13 @@ export class Budget {
   }
 
   #quorum({ node, confirms }: Asked): readonly Denial[] {
-    const groups = this.#groupsOf.get(node) ?? [];
+    const groups = this.#groupsWith(node);
     if (groups.length === 0) return [denial("no-group", `${node} is in no quorum group yet`, "this takes a moment after a push")];
     const denials: Denial[] = [];
     for (const group of groups) {
+      if (this.#fits(group, node, confirms)) continue;
       const unheard = confirms === undefined ? [] : this.#unheard(group, node, confirms.ping);
       const others = [...group.down].filter(([member]) => member !== node);
-      if (others.length + unheard.length + 1 <= group.allowed) continue;
       denials.push({
         code: "quorum",
         text: quorumText(group, node, others.map(([, down]) => down.text), unheard),
@@ -144,6 +179,8 @@ export class Budget {
   }
 }
 
+const nothing = (): null => null;
+
 export function isHeld(hold: Hold, now: Now): boolean {
   return hold.untilMs === null || now.wallMs < hold.untilMs;
 }
@@ -155,14 +192,15 @@ export function denialsFor(state: State, request: Pick<Request, "node" | "despit
 
 function quorumText(group: Group, node: NodeName, others: readonly string[], unheard: readonly NodeName[]): string {
   const reasons = [...others, ...unheard.map((member) => `${member} has not answered yet`)];
-  const settling = group.settling === null ? "" : `; its members are changing, and the earlier ones count as well until that is done: ${group.settling}`;
+  const why = group.settling();
+  const settling = why === null ? "" : `; its members are changing, and the earlier ones count as well until that is done: ${why}`;
   const may = group.allowed === 0 ? "none may be down" : `${group.allowed} may be down`;
   if (reasons.length === 0) return `in the group ${group.name} of ${group.size} ${may}${settling}`;
   return `in the group ${group.name} of ${group.size} ${may}, and with ${node} it would be ${reasons.length + 1}: ${reasons.slice(0, 5).join("; ")}${settling}`;
 }
 
 function zeroCure(group: Group): string {
-  if (group.settling !== null) return "it goes on by itself when the members have settled; `evenkeel settle GROUP` says that they have";
+  if (group.settling() !== null) return "it goes on by itself when the members have settled; `evenkeel settle GROUP` says that they have";
   return group.size <= 2 ? `write acceptOutage: true for the group ${group.name} in cluster.yaml if its outage is fine` : `maxUnavailable of the group ${group.name} in cluster.yaml forbids it`;
 }
 

@@ -1,3 +1,4 @@
+import type { Asked } from "./budget.ts";
 import { Budget } from "./budget.ts";
 import type { Draft } from "./draft.ts";
 import { unreachableWhy } from "./down.ts";
@@ -15,7 +16,7 @@ export function advance(draft: Draft): void {
 }
 
 function give(draft: Draft, budget: Budget, request: Request): void {
-  if (budget.denials(request).length > 0) return;
+  if (!budget.allows(request)) return;
   const word = draft.volatile.views.get(request.node)?.word;
   if (word === undefined) return;
   draft.setRequest(request.id, null);
@@ -50,15 +51,15 @@ function decide(draft: Draft, budget: Budget, lease: Lease): void {
   const view = draft.volatile.views.get(lease.node);
   const record = view?.word.lease;
   const heard = view?.online === true && record?.lease === lease.id && record.phase === "drained" && (view.word.answers?.ping ?? -1) >= clock.confirmPing;
-  const denials = budget.denials({ node: lease.node, despiteChecks: lease.despiteChecks, confirms: { lease: lease.id, ping: clock.confirmPing } });
-  if (heard && view.word.bootId === lease.bootId && denials.length === 0) {
+  const asked: Asked = { node: lease.node, despiteChecks: lease.despiteChecks, confirms: { lease: lease.id, ping: clock.confirmPing } };
+  if (heard && view.word.bootId === lease.bootId && budget.allows(asked)) {
     const next = draft.enter(lease, "confirmed", { challenge: view.word.challenge });
     sendConfirm(draft, next);
     draft.note("info", "confirmed", lease.node, `${lease.node} may go: everything was checked again`, lease.by);
     return;
   }
   if (draft.now.monoMs - clock.phaseMonoMs < draft.patience.confirmMs) return;
-  const why = denials[0]?.text ?? `${lease.node} has not said since that it is drained`;
+  const why = budget.denials(asked)[0]?.text ?? `${lease.node} has not said since that it is drained`;
   sendAbort(draft, draft.enter(lease, "aborting", { why, calledOffBy: "hub", challenge: null }));
   draft.note("warning", "unconfirmed", lease.node, `${lease.node} is told to put everything back: ${why}`);
 }

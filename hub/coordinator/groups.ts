@@ -26,7 +26,7 @@ export function countingOf(name: string, group: GroupState): Counting {
   const tooMany = group.older.length >= OLDER_TERMS_MAX;
   return {
     name,
-    members: new Set(terms.flatMap((each) => each.members)),
+    members: new Set(terms.length === 1 ? terms[0]?.members : terms.flatMap((each) => each.members)),
     allowed: tooMany ? 0 : Math.min(...terms.map((each) => allowedDown({ size: each.members.length, maxUnavailable: each.maxUnavailable, acceptOutage: each.acceptOutage }))),
     size: group.current?.members.length ?? 0,
     settled: group.older.length === 0,
@@ -80,7 +80,7 @@ export function settleGroups(draft: Draft): void {
 /** What keeps earlier terms in force; null when nothing does. */
 export function unsettledWhy(at: { readonly durable: State["durable"]; readonly volatile: State["volatile"]; readonly now: Event["now"]; readonly patience: Draft["patience"] }, name: string, group: GroupState): string | null {
   const { durable, volatile } = at;
-  const members = new Set(termsOf(group).flatMap((terms) => terms.members));
+  const { members } = countingOf(name, group);
   for (const lease of durable.leases.values()) {
     if (members.has(lease.node) || lease.groups.includes(name)) return `${lease.node} holds a slot`;
   }

@@ -1,6 +1,7 @@
 import { denial } from "./budget.ts";
 import type { Draft } from "./draft.ts";
 import { isActive, unreachableWhy } from "./down.ts";
+import { countingOf } from "./groups.ts";
 import type { Answer, Denial, Event, Lease, LeasePhase } from "./state.ts";
 import { EVERYWHERE, REQUESTS_MAX } from "./state.ts";
 import { sendAbort } from "./words.ts";
@@ -105,7 +106,7 @@ export function unhold(draft: Draft, { what, by }: Extract<Event, { kind: "unhol
 export function settle(draft: Draft, { group: name, by, why }: Extract<Event, { kind: "settle" }>): Answer {
   const group = draft.durable.groups.get(name);
   if (group === undefined) return no("unknown-group", `there is no group ${name}`, "`evenkeel status` shows the groups");
-  const members = new Set([...(group.current?.members ?? []), ...group.older.flatMap((terms) => terms.members)]);
+  const { members } = countingOf(name, group);
   for (const lease of draft.durable.leases.values()) {
     if (members.has(lease.node) || lease.groups.includes(name)) return no("leased", `${lease.node} holds a slot of this group`, "wait until it is back");
   }

@@ -168,6 +168,18 @@ export class Runner<Extra> {
       await this.#parts.act(effect);
       if (isNew) this.#sent.push(id);
     }
-    this.#parts.changed();
+    if (isNew || showsDifferently(before, state)) this.#parts.changed();
   }
+}
+
+/** Pings and their answers come all the time; what people look at changes seldom. */
+function showsDifferently(before: State, after: State): boolean {
+  if (before.volatile.failingChecks !== after.volatile.failingChecks) return true;
+  if (before.volatile.views === after.volatile.views) return false;
+  for (const [node, view] of after.volatile.views) {
+    const was = before.volatile.views.get(node);
+    if (was === view) continue;
+    if (was === undefined || was.online !== view.online || was.word.healthy !== view.word.healthy || was.word.cordonedBy !== view.word.cordonedBy || was.word.lease?.phase !== view.word.lease?.phase) return true;
+  }
+  return false;
 }

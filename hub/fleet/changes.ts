@@ -26,6 +26,11 @@ export class Changes {
     this.#tell({ topic: "commits", name: id });
   }
 
+  /** Slots, rollouts, holds or service checks. */
+  coordination(): void {
+    this.#tell({ topic: "coordination", name: "" });
+  }
+
   #tell(change: PageChange): void {
     for (const listener of this.#listeners) listener(change);
   }

@@ -2,6 +2,8 @@ import type { Logger } from "pino";
 import type { Clock } from "../../shared/clock.ts";
 import type { NodeName } from "../../shared/ids.ts";
 import type { ConvergeMessage, EventMessage, OrderMessage, StateMessage } from "../../shared/protocol/messages.ts";
+import type { LeaseMessage } from "../../shared/protocol/lease.ts";
+import type { UpdatesMessage } from "../../shared/protocol/updates.ts";
 import type { MessageOf, WrittenBy } from "../../shared/protocol/topics.ts";
 import type { ConvergeReport } from "../../shared/protocol/report.ts";
 import type { Stores } from "../store/retention.ts";
@@ -11,6 +13,15 @@ import type { Presence, Session } from "./presence.ts";
 
 /** One message out of the table of topics, parsed. */
 export type NodeMessage = { [T in WrittenBy<"node">]: { readonly what: T; readonly message: MessageOf<T> } }[WrittenBy<"node">];
+
+/** Who decides about slots: told of every word, in the order in which a node said them. */
+export interface Hearing {
+  word(node: NodeName, word: LeaseMessage): Promise<void>;
+  gone(node: NodeName): Promise<void>;
+  updates(node: NodeName, message: UpdatesMessage): void;
+  /** A node has said which machine it is. */
+  machineKnown(node: NodeName, machineId: string): void;
+}
 
 /** How often a node that only pings gets its `lastSeen` written down. */
 const lastSeenStoredEveryMs = 30_000;
@@ -27,8 +38,10 @@ export class Inbox {
   readonly #changes: Changes;
   readonly #send: (node: NodeName, order: OrderMessage) => void;
   readonly #log: Logger;
+  readonly #hearing: Hearing;
 
   constructor(parts: {
+    hearing: Hearing;
     clock: Clock;
     stores: Stores;
     presence: Presence;
@@ -44,6 +57,7 @@ export class Inbox {
     this.#changes = parts.changes;
     this.#send = parts.send;
     this.#log = parts.log;
+    this.#hearing = parts.hearing;
   }
 
   connected(node: NodeName, serial: string): Session {
@@ -53,7 +67,10 @@ export class Inbox {
   async disconnected(node: NodeName, session: Session): Promise<void> {
     const current = this.#presence.get(node) === session;
     this.#presence.disconnect(node, session);
-    if (current) this.#orders.disconnected(node);
+    if (current) {
+      this.#orders.disconnected(node);
+      await this.#hearing.gone(node);
+    }
     await this.#stores.nodes.seen(node, session.lastSeenMs);
     this.#changes.node(node);
   }
@@ -85,6 +102,14 @@ export class Inbox {
       case "facts":
         await this.#stores.reports.setRetained(node, "facts", JSON.stringify(message));
         break;
+      case "lease":
+        // A word of a session that has ended meanwhile is late: the next session says it again.
+        if (this.#presence.get(node) === session) await this.#hearing.word(node, message);
+        return;
+      case "updates":
+        await this.#stores.reports.setRetained(node, "updates", JSON.stringify(message));
+        this.#hearing.updates(node, message);
+        break;
       case "event":
         await this.#takeEvent(node, session, message);
         break;
@@ -95,6 +120,7 @@ export class Inbox {
   async #takeState(node: NodeName, session: Session, state: StateMessage): Promise<void> {
     if (!state.online) {
       session.online = false;
+      await this.#hearing.gone(node);
       this.#changes.node(node);
       return;
     }
@@ -109,6 +135,7 @@ export class Inbox {
       return;
     }
     await this.#stores.nodes.setMachineId(node, state.machineId);
+    this.#hearing.machineKnown(node, state.machineId);
     await this.#stores.reports.setRefusal(node, null);
     await this.#stores.reports.setRetained(node, "state", JSON.stringify(state));
     await this.#raiseMark(node, state.mark);

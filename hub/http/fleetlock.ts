@@ -86,7 +86,7 @@ function parseRequest(text: string): { readonly ok: true; readonly client: z.out
 function answerWord(c: Context<HubEnv>, word: Word | null, id: string, group: string): Response {
   if (word === null) return refuse(c, 404, "unknown_client", `no node of the repository has the FleetLock id ${id} in the group ${group}: write fleetlock: {id: …, group: …} into its nodes/NAME.yaml`);
   // Every 2xx is "go" to a client, so there is one, without a body.
-  if (word.ok) return c.body(null, 200);
+  if (word.ok) return c.body(null, 200, { "content-length": "0" });
   const sentences = word.denials.map(({ text }) => text).join("; ");
   return refuse(c, 409, "slot_denied", sentences === "" ? "no slot is free now: try again later" : sentences);
 }

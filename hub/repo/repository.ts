@@ -9,9 +9,11 @@ import { verifyHistory } from "../../shared/git/history.ts";
 import type { Signer } from "../../shared/git/signers.ts";
 import { gitTree } from "../../shared/git/tree.ts";
 import type { Clock } from "../../shared/clock.ts";
+import type { CommitId } from "../../shared/ids.ts";
 import { writeDurably } from "../durable-file.ts";
 import type { RepositoryPins } from "../fleet/enrolment.ts";
 import type { DesiredNode, DesiredNodes } from "../fleet/view.ts";
+import type { DesiredPolicy } from "../rollout/service.ts";
 import type { CommitStore, NewCommit } from "../store/commits.ts";
 import { checkPush, revParse, type AcceptedMain } from "./check-push.ts";
 import { listenForHooks, socketPathMaxBytes, type HookAnswer, type HookQuestion, type HookSocket } from "./hook-socket.ts";
@@ -48,6 +50,8 @@ interface Known {
   readonly tip: string;
   readonly signers: readonly Signer[];
   readonly nodes: readonly DesiredNode[];
+  /** Null when the tip is not valid for this version of the hub. */
+  readonly policy: DesiredPolicy | null;
 }
 
 export class ClusterRepository implements DesiredNodes, RepositoryPins {
@@ -80,6 +84,11 @@ export class ClusterRepository implements DesiredNodes, RepositoryPins {
 
   nodes(): readonly DesiredNode[] {
     return this.#known?.nodes ?? [];
+  }
+
+  /** Membership and policy at the tip of the main branch. */
+  policy(): DesiredPolicy | null {
+    return this.#known?.policy ?? null;
   }
 
   pins(): { readonly commit: string; readonly signersJson: string } | null {
@@ -194,7 +203,7 @@ export class ClusterRepository implements DesiredNodes, RepositoryPins {
     }
     log.error({ commit: tip, diagnostics: loaded.diagnostics.slice(0, 3) }, "the repository's tip is not valid for this version of the hub; nodes are shown without addresses and roles");
     const names = (await gitTree(git, tip).list()).flatMap(({ path }) => /^nodes\/([^/]+)\.yaml$/.exec(path)?.[1] ?? []);
-    this.#known = { tip, signers, nodes: names.map((name) => ({ name, address: null, roles: [] })) };
+    this.#known = { tip, signers, nodes: names.map((name) => ({ name, address: null, roles: [] })), policy: null };
   }
 
   async #unrecorded(tip: string, signers: readonly Signer[]): Promise<readonly NewCommit[]> {
@@ -216,7 +225,8 @@ export class ClusterRepository implements DesiredNodes, RepositoryPins {
 
 function knownFrom({ tip, signers, repository }: AcceptedMain): Known {
   const nodes = [...repository.nodes.values()].map(({ name, address, roles }) => ({ name, address: address ?? null, roles }));
-  return { tip, signers, nodes };
+  const members = [...repository.nodes.values()].map(({ name, fleetlock }) => ({ name, fleetlock: fleetlock ?? null }));
+  return { tip, signers, nodes, policy: { commit: tip as CommitId, cluster: repository.cluster, nodes: members } };
 }
 
 async function must(output: ReturnType<ReturnType<typeof gitIn>>, doing: string): Promise<string> {

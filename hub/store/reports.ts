@@ -7,7 +7,7 @@ export type NodeStateRow = typeof nodeState.$inferSelect;
 export type ConvergeRow = typeof converges.$inferSelect;
 /** What the overview needs: plans and facts may be large, and there are as many as nodes. */
 export type NodeStateSummary = Pick<NodeStateRow, "node" | "state" | "converge" | "refusal">;
-export type RetainedColumn = "state" | "converge" | "facts";
+export type RetainedColumn = "state" | "converge" | "facts" | "updates";
 
 /** Beyond a gap in a stream so many sequence numbers are remembered; a node that leaves a larger one has lost its spool. */
 const earlyEventsMax = 1_000;
@@ -33,6 +33,12 @@ export class ReportStore {
   async setRetained(node: string, column: RetainedColumn, body: string): Promise<void> {
     const set = { [column]: body };
     await this.#database.tables.insert(nodeState).values({ node, ...set }).onConflictDoUpdate({ target: nodeState.node, set });
+  }
+
+  /** By node: what it said last about its updates. */
+  async updates(): Promise<Map<string, string>> {
+    const rows = await this.#database.tables.select({ node: nodeState.node, updates: nodeState.updates }).from(nodeState);
+    return new Map(rows.flatMap(({ node, updates }) => (updates === null ? [] : [[node, updates] as const])));
   }
 
   async setRefusal(node: string, refusal: string | null): Promise<void> {

@@ -131,6 +131,7 @@ export const nodeState = sqliteTable("node_state", {
   plan: text("plan"),
   planAtMs: integer("plan_at"),
   refusal: text("refusal"),
+  updates: text("updates"),
 });
 
 export const coordination = sqliteTable(

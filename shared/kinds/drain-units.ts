@@ -46,7 +46,7 @@ export async function observeUnits(names: readonly string[], probe: Probe): Prom
     const missing = next.filter((name) => !found.has(name));
     if (missing.length > 0) return { units, error: `systemctl show ended with code ${output.code} and said nothing about ${missing.slice(0, 3).join(", ")}: ${output.stderr.trim().slice(0, 500)}` };
     for (const [name, unit] of found) units.set(name, unit);
-    const related = [...found.values()].filter((unit) => unit.up).flatMap((unit) => [...unit.dependents, ...unit.triggers]);
+    const related = [...found.values()].flatMap((unit) => [...(unit.up ? unit.dependents : []), ...unit.triggers]);
     next = [...new Set(related)].filter((name) => !units.has(name) && canBeStarted(name)).toSorted().slice(0, UNITS_MAX - units.size);
   }
   return { units, error: null };

@@ -1,10 +1,12 @@
 import * as z from "zod";
 import { BootId, CommitId } from "../ids.ts";
+import { leaseOrders } from "./lease.ts";
 import { ConvergeReport, OUTCOMES, PlanReport, Problem } from "./report.ts";
 
 /**
  * The bodies of all MQTT messages. Each carries `v`, the version of its shape; a reader drops (and counts) what it cannot
- * read. Nothing here can make a node do more than look at its repository: see DESIGN, rule 5.
+ * read. Nothing here can make a node do more than look at its repository, or, under a lease, drain, install what its own
+ * archives offer, and reboot: see DESIGN, rule 5.
  */
 
 /** A body may not be larger than this; the broker drops what is. */
@@ -80,5 +82,6 @@ export const OrderMessage = z.discriminatedUnion("kind", [
   z.object({ ...versioned, kind: z.literal("plan"), id: z.string().max(64), branch: z.string().regex(/^(?!-)[\w./-]{1,255}$/).nullable() }),
   /** "Your certificate has been revoked" or "another machine has your id": say so in the log, and stay away for a while. */
   z.object({ ...versioned, kind: z.literal("refused"), message: z.string().max(1_000) }),
+  ...leaseOrders,
 ]);
 export type OrderMessage = z.output<typeof OrderMessage>;

@@ -1,5 +1,7 @@
 import type * as z from "zod";
 import type { NodeName } from "../ids.ts";
+import { LeaseMessage } from "./lease.ts";
+import { UpdatesMessage } from "./updates.ts";
 import { ConvergeMessage, EventMessage, FactsMessage, OrderMessage, StateMessage } from "./messages.ts";
 
 /**
@@ -11,6 +13,8 @@ export const topics = {
   state: { writer: "node", retain: true, schema: StateMessage },
   converge: { writer: "node", retain: true, schema: ConvergeMessage },
   facts: { writer: "node", retain: true, schema: FactsMessage },
+  lease: { writer: "node", retain: true, schema: LeaseMessage },
+  updates: { writer: "node", retain: true, schema: UpdatesMessage },
   event: { writer: "node", retain: false, schema: EventMessage },
   orders: { writer: "hub", retain: false, schema: OrderMessage },
 } as const;

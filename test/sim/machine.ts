@@ -158,7 +158,7 @@ export class Machine {
     if (this.#memory === null) return;
     const { world } = this.#parts;
     const { chance } = world;
-    const result = nodeStep(this.#disk, this.#memory, { ...event, now: this.#now(), fresh: chance.text() } as NodeEvent);
+    const result = nodeStep(this.#disk, this.#memory, { ...event, now: this.#now(), fresh: chance.text() });
     if (result.standing !== this.#disk) {
       // Before the write nothing has happened; after it, everything has been decided and nothing done.
       if (this.#dies("agent dies before a write")) return;

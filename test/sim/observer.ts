@@ -14,8 +14,8 @@ export class Violation extends Error {
   }
 }
 
-/** For so long a node may be away before the hub can know it: its connection is noticed to be broken after half of it. */
-const NOTICED_MS = 60_000;
+/** A node that has been away for longer than this cannot have answered lately: three pings at 15 s, and a moment. */
+const NOTICED_MS = 46_000;
 
 interface Config {
   readonly groups: ReadonlyMap<string, { readonly members: ReadonlySet<string>; readonly allowed: number }>;

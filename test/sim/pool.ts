@@ -31,7 +31,7 @@ export async function runSeeds({ from, seeds, jobs, failuresMax, signal, onProgr
   const total: Total = { seeds: 0, steps: 0, downs: 0, struck: new Map(), failures: [] };
   let next = from;
   const work = async (): Promise<void> => {
-    const worker = new Worker(join(import.meta.dirname, "worker.ts"));
+    const worker = new Worker(join(import.meta.dirname, "worker.ts"), { resourceLimits: { maxYoungGenerationSizeMb: 64 } });
     const stop = (): void => void worker.terminate();
     signal?.addEventListener("abort", stop, { once: true });
     const ended = once(worker, "exit");

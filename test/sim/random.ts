@@ -42,7 +42,7 @@ export class Chance {
   }
 
   text(): string {
-    return `${this.#next().toString(36)}${this.#next().toString(36)}`;
+    return `${this.#next()}-${this.#next()}`;
   }
 
   uuid(): string {

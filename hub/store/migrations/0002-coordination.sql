@@ -9,6 +9,9 @@ CREATE TABLE coordination (
   PRIMARY KEY (kind, id)
 ) STRICT, WITHOUT ROWID;
 
+-- What a node said last about its updates.
+ALTER TABLE node_state ADD COLUMN updates TEXT;
+
 -- What was decided and perhaps not done yet.
 CREATE TABLE coordination_outbox (
   position INTEGER PRIMARY KEY AUTOINCREMENT,
