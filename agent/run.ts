@@ -1,6 +1,9 @@
 import { join } from "node:path";
+import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import type { Kind } from "../shared/kinds/kind.ts";
+import type { BootId } from "../shared/ids.ts";
+import type { ConvergeReport } from "../shared/protocol/report.ts";
 import type { OrderMessage } from "../shared/protocol/messages.ts";
 import { serveControl } from "./control.ts";
 import type { Reply, Request } from "./control.ts";
@@ -15,12 +18,18 @@ import { Spool } from "./link/spool.ts";
 import type { AgentEvent } from "./link/spool.ts";
 import { Loop } from "./loop.ts";
 import type { Status } from "./loop.ts";
+import { Drain, drainFile } from "./lease/drain.ts";
+import { Leases } from "./lease/run.ts";
+import { Well } from "./lease/well.ts";
+import { Updates } from "./updates/updates.ts";
 import { AGENT_VERSION, openMachine, takeLock } from "./machine.ts";
 import type { Machine } from "./machine.ts";
 import { controlPath } from "./settings.ts";
 import type { Places, Settings } from "./settings.ts";
 import { systemClock } from "./system-clock.ts";
 
+const UPDATES_EVERY_MS = 3_600_000;
+const REBOOT_ASK_TIMEOUT_MS = 60_000;
 const FACTS_EVERY_MS = 6 * 3_600_000;
 const RENEWAL_LOOK_EVERY_MS = 3_600_000;
 
@@ -29,6 +38,7 @@ export async function runAgent(settings: Settings, places: Places, kinds: readon
   if (!(await takeLock(places))) throw new Error("another evenkeel-agent runs on this machine");
   const machine = await openMachine(settings, places, kinds);
   await machine.repository.prepare();
+  const bootId = (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim() as BootId;
   const spool = await Spool.open(join(places.stateDir, "spool"));
   const journal = new Journal(join(places.stateDir, "log.jsonl"));
   const log = (message: string) => console.log(message);
@@ -54,6 +64,8 @@ export async function runAgent(settings: Settings, places: Places, kinds: readon
     events: {
       async report(report) {
         log(`${report.outcome} at ${report.commit.slice(0, 8)} (${report.cause}): ${report.changes.length} change${report.changes.length === 1 ? "" : "s"} in ${report.tookMs.toFixed(0)} ms`);
+        lastReport = report;
+        leases.look();
         for (const change of report.changes) if (change.result !== "done") log(`${change.resource}: ${change.result}: ${change.error ?? change.why}`);
         await journal.add(report);
         await tell({ kind: "converged", report });
@@ -72,10 +84,41 @@ export async function runAgent(settings: Settings, places: Places, kinds: readon
       log,
     },
   });
+  let lastReport: ConvergeReport | null = null;
+  const updates = new Updates({ processes: machine.processes, probe: machine.host.probe, clock: systemClock, stateDir: places.stateDir });
+  const drain = await Drain.open({ kinds, probe: machine.host.probe, run: machine.processes.run, clock: systemClock, store: drainFile(places.stateDir), bootId, lockPath: join(places.runDir, "drain.lock") });
+  const well = new Well({ probe: machine.host.probe, sections: () => loop.desired?.sections ?? null, converge: () => lastReport, drained: () => drain.drainedUnits(), failedBefore: () => drain.failedBefore() });
+  const leases = await Leases.open({
+    stateDir: places.stateDir,
+    bootId,
+    clock: systemClock,
+    newId: randomUUID,
+    drainer: {
+      async drain(lease, policy, progress, signal) {
+        if (loop.desired === null) return { failed: "no commit has been chosen yet, so that it is not known what is to be drained" };
+        return drain.drain({ lease, sections: loop.desired.sections, policy, progress, signal });
+      },
+      restore: (progress, signal) => drain.restore(progress, signal),
+    },
+    updater: updates,
+    async look() {
+      const { trouble } = await well.look();
+      const all = [...trouble, ...(await drain.gates(loop.desired?.sections ?? new Map()))];
+      const { status } = loop;
+      return { healthy: all.length === 0, trouble: all, cordonedBy: null, commit: status.outcome === "converged" ? status.commit : null };
+    },
+    say: (word) => link?.publish("lease", word),
+    async reboot() {
+      const { code, stderr } = await machine.processes.run(["systemctl", "reboot"], { timeoutMs: REBOOT_ASK_TIMEOUT_MS });
+      if (code !== 0) throw new Error(`systemctl reboot: ${stderr.trim() || `it ended with ${code}`}`);
+    },
+    pause: (why) => loop.pause(why),
+    log,
+  });
   const memory = new MemoryBack(systemClock);
   const pathEvents = new PathEvents((path) => loop.drifted(path));
   const unitSignals = new UnitSignals(systemClock, (unit) => loop.drifted(unit));
-  const link = settings.broker === null ? null : makeLink(settings, places, spool, loop, tell, log);
+  const link = settings.broker === null ? null : makeLink(settings, places, spool, loop, leases, tell, log);
   const control = await serveControl(controlPath(places), (request, reply) => answer(request, reply, loop, settings, link));
 
   const stopping = new Promise<void>((resolve) => {
@@ -86,12 +129,17 @@ export async function runAgent(settings: Settings, places: Places, kinds: readon
   link?.start();
   const housekeeping = repeat(RENEWAL_LOOK_EVERY_MS, () => renewWhenDue(settings, places, link, log));
   const facts = repeat(FACTS_EVERY_MS, () => tellFacts(machine.processes, link));
+  await leases.prepare();
   await loop.start();
+  await leases.start();
+  const updatesLook = repeat(UPDATES_EVERY_MS, () => tellUpdates(updates, link));
 
   await stopping;
   log("stopping: the step at hand is finished first");
   housekeeping.cancel();
   facts.cancel();
+  updatesLook.cancel();
+  await leases.stop();
   pathEvents.stop();
   unitSignals.stop();
   await loop.stop();
@@ -99,7 +147,7 @@ export async function runAgent(settings: Settings, places: Places, kinds: readon
   control.close();
 }
 
-function makeLink(settings: Settings, places: Places, spool: Spool, loop: Loop, tell: (event: AgentEvent) => Promise<void>, log: (message: string) => void): Link {
+function makeLink(settings: Settings, places: Places, spool: Spool, loop: Loop, leases: Leases, tell: (event: AgentEvent) => Promise<void>, log: (message: string) => void): Link {
   let told = "";
   return new Link({
     places,
@@ -114,6 +162,7 @@ function makeLink(settings: Settings, places: Places, spool: Spool, loop: Loop, 
         loop.linked(true);
         // Hints that were sent meanwhile are lost: look.
         loop.look();
+        leases.connected();
       },
       disconnected(reason) {
         loop.linked(false);
@@ -121,13 +170,16 @@ function makeLink(settings: Settings, places: Places, spool: Spool, loop: Loop, 
         told = reason;
         log(`no connection to the hub: ${reason}; reports wait on disk, the node keeps itself in shape, and it is tried again by itself`);
       },
-      order: (order) => void obey(order, loop, tell, log).catch((error: unknown) => log(`could not answer the hub: ${String(error)}`)),
+      order: (order) => void obey(order, loop, leases, tell, log).catch((error: unknown) => log(`could not answer the hub: ${String(error)}`)),
     },
   });
 }
 
-/** Hints and questions. None of them can make this node apply anything but its repository. */
-async function obey(order: OrderMessage, loop: Loop, tell: (event: AgentEvent) => Promise<void>, log: (message: string) => void): Promise<void> {
+/**
+ * Hints, questions, and leases. None of them can make this node apply anything but its repository; under a lease it drains,
+ * installs what its own archives offer, and reboots.
+ */
+async function obey(order: OrderMessage, loop: Loop, leases: Leases, tell: (event: AgentEvent) => Promise<void>, log: (message: string) => void): Promise<void> {
   switch (order.kind) {
     case "look":
       loop.look();
@@ -145,6 +197,8 @@ async function obey(order: OrderMessage, loop: Loop, tell: (event: AgentEvent) =
       return;
     case "ack":
       return;
+    default:
+      leases.order(order);
   }
 }
 
@@ -203,6 +257,10 @@ async function tellFacts(processes: Processes, link: Link | null): Promise<void>
   const output = await processes.run([process.execPath, program, "facts"]);
   if (output.code !== 0) return;
   link.publish("facts", { v: 1, facts: JSON.parse(output.stdout) as Record<string, string> });
+}
+
+async function tellUpdates(updates: Updates, link: Link | null): Promise<void> {
+  if (link !== null) link.publish("updates", await updates.look());
 }
 
 function repeat(everyMs: number, work: () => Promise<void>): { cancel(): void } {

@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { chmod, cp, mkdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { bundleAgent, root } from "./bundle.ts";
 
 /** `npm run package`: the agent as a Debian package, with Node in it. */
@@ -12,7 +12,8 @@ const bundle = await bundleAgent();
 const tree = join(root, "dist", "package");
 await rm(tree, { recursive: true, force: true });
 for (const directory of ["DEBIAN", "usr/bin", "lib/systemd/system"]) await mkdir(join(tree, directory), { recursive: true });
-await cp(bundle, join(tree, "usr/lib/evenkeel"), { recursive: true });
+// What another that bundles is still writing begins with a dot.
+await cp(bundle, join(tree, "usr/lib/evenkeel"), { recursive: true, filter: (path) => !basename(path).startsWith(".") });
 await cp(join(bundle, "evenkeel-agent.service"), join(tree, "lib/systemd/system/evenkeel-agent.service"));
 await rm(join(tree, "usr/lib/evenkeel/evenkeel-agent.service"));
 await symlink("../lib/evenkeel/evenkeel-agent", join(tree, "usr/bin/evenkeel-agent"));

@@ -1,5 +1,6 @@
-import { chmod, copyFile, cp, mkdir, realpath, rm, stat, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { randomUUID } from "node:crypto";
+import { chmod, copyFile, mkdir, realpath, rename, rm, stat, writeFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { build } from "esbuild";
 
 /**
@@ -24,11 +25,39 @@ fi
 exec /usr/lib/evenkeel/node /usr/lib/evenkeel/agent.cjs "$@"
 `;
 
-export async function bundleAgent(): Promise<string> {
-  await mkdir(bundleDir, { recursive: true });
-  await build({
+/**
+ * Every file is written beside its place and renamed: a program that is starting from the directory meanwhile, or another
+ * that bundles, gets the old one or the new one, never a part.
+ */
+export async function bundleAgent(directory: string = bundleDir): Promise<string> {
+  await mkdir(directory, { recursive: true });
+  const place = (name: string, make: (path: string) => Promise<unknown>) => putInPlace(join(directory, name), make);
+  await place("agent.cjs", bundleInto);
+  await placeNode(join(directory, "node"));
+  await place("evenkeel-agent", async (path) => {
+    await writeFile(path, launcher);
+    await chmod(path, 0o755);
+  });
+  await place("evenkeel-agent.service", (path) => copyFile(join(root, "image", "evenkeel-agent.service"), path));
+  return directory;
+}
+
+/** `make` writes a file at the path that it is given, which then takes the place of what is at `path`. */
+export async function putInPlace(path: string, make: (path: string) => Promise<unknown>): Promise<void> {
+  const beside = join(dirname(path), `.${basename(path)}.${process.pid}.${randomUUID()}`);
+  try {
+    await make(beside);
+    await rename(beside, path);
+  } catch (error) {
+    await rm(beside, { force: true });
+    throw error;
+  }
+}
+
+function bundleInto(outfile: string): Promise<unknown> {
+  return build({
     entryPoints: [join(root, "agent", "main.ts")],
-    outfile: join(bundleDir, "agent.cjs"),
+    outfile,
     bundle: true,
     platform: "node",
     target: "node26",
@@ -40,20 +69,15 @@ export async function bundleAgent(): Promise<string> {
     logLevel: "warning",
     define: { "import.meta.dirname": "__dirname" },
   });
-  await copyNode();
-  await writeFile(join(bundleDir, "evenkeel-agent"), launcher);
-  await chmod(join(bundleDir, "evenkeel-agent"), 0o755);
-  await cp(join(root, "image", "evenkeel-agent.service"), join(bundleDir, "evenkeel-agent.service"));
-  return bundleDir;
 }
 
 /** 120 MB are not copied again when they are there. */
-async function copyNode(): Promise<void> {
+async function placeNode(to: string): Promise<void> {
   const from = await realpath(join(root, "node_modules", ".bin", "node"));
-  const to = join(bundleDir, "node");
   const [old, current] = await Promise.all([stat(to).catch(() => null), stat(from)]);
   if (old !== null && old.size === current.size && old.mtimeMs >= current.mtimeMs) return;
-  await rm(to, { force: true });
-  await copyFile(from, to);
-  await chmod(to, 0o755);
+  await putInPlace(to, async (path) => {
+    await copyFile(from, path);
+    await chmod(path, 0o755);
+  });
 }

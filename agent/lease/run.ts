@@ -61,6 +61,7 @@ export class Leases {
   #looking: Timer | null = null;
   #reminding: Timer | null = null;
   #rebooting: Timer | null = null;
+  #started = false;
   #stopped = false;
 
   private constructor(parts: LeasesParts, standing: Standing) {
@@ -85,20 +86,25 @@ export class Leases {
     return this.#memory.health;
   }
 
-  /** Goes on with what was under way when the agent or the machine went down. */
-  async start(): Promise<void> {
+  /** Before anything else may change the machine: what is drained stays so. */
+  async prepare(): Promise<void> {
     if (isAway(this.#standing.record)) await this.#parts.pause(pauseWhy(this.#standing.record));
+  }
+
+  /** Goes on with what was under way when the agent or the machine went down. Until then, orders are not heard. */
+  async start(): Promise<void> {
+    this.#started = true;
     await this.#handle({ kind: "started" });
     this.look();
     this.#remind();
   }
 
   order(order: LeaseOrder): void {
-    void this.#handle({ kind: "order", order });
+    if (this.#started) void this.#handle({ kind: "order", order });
   }
 
   connected(): void {
-    void this.#handle({ kind: "connected" });
+    if (this.#started) void this.#handle({ kind: "connected" });
   }
 
   /** Something has changed that may concern the node's health. */

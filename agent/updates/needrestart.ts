@@ -38,13 +38,14 @@ export function parseNeedrestart(stdout: string): Needrestart | null {
 /**
  * Its view of kernel and microcode. Status 3 says only that another kernel is expected: seen with 3.6 on a machine that
  * was booted with a foreign and newer kernel, where a reboot would change nothing. So it counts as yes only for a newer
- * kernel of the same flavour.
+ * kernel of the same flavour. With `kernelSaid`, the kernels themselves have said yes already, and it is not said twice.
  */
-export function needrestartNeed(view: Needrestart): RebootNeed {
+export function needrestartNeed(view: Needrestart, kernelSaid: boolean): RebootNeed {
   const why: string[] = [];
-  let unknown = view.kernel === 0;
-  if (view.kernel === 2) why.push(`a newer build of the running kernel ${view.kernelRunning ?? ""} is installed (needrestart)`);
-  if (view.kernel === 3) {
+  const kernel = kernelSaid ? null : view.kernel;
+  let unknown = kernel === 0;
+  if (kernel === 2) why.push(`a newer build of the running kernel ${view.kernelRunning ?? ""} is installed (needrestart)`);
+  if (kernel === 3) {
     if (isNewer(view.kernelRunning, view.kernelExpected)) why.push(`the running kernel ${view.kernelRunning} is older than the installed ${view.kernelExpected} (needrestart)`);
     else unknown = true;
   }

@@ -26,9 +26,10 @@ export function parseUpgrade(stdout: string): Offers {
     const origins = (found[4] ?? "").split(", ");
     offers.push({ name: found[1]!, from: found[2] ?? null, to: found[3]!, security: origins.some(isSecurityOrigin) });
   }
-  const keptBack: string[] = [];
   const at = lines.indexOf(KEPT_BACK);
-  for (let index = at + 1; at >= 0 && lines[index]?.startsWith("  ") === true; index += 1) keptBack.push(...lines[index]!.trim().split(/\s+/));
+  const after = at < 0 ? [] : lines.slice(at + 1);
+  const end = after.findIndex((line) => !line.startsWith("  "));
+  const keptBack = after.slice(0, Math.max(end, 0)).flatMap((line) => line.trim().split(/\s+/));
   return { offers, keptBack };
 }
 

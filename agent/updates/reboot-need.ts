@@ -7,7 +7,7 @@ import { kernelNeed, releaseOfPackage, runningBuild } from "./kernel.ts";
 import type { InstalledKernel } from "./kernel.ts";
 import { needrestartNeed, parseNeedrestart } from "./needrestart.ts";
 import type { Needrestart } from "./needrestart.ts";
-import { findReplaced } from "./replaced-libraries.ts";
+import { findReplaced, INIT } from "./replaced-libraries.ts";
 
 /** Whether something that runs is older than what is installed, and which part of it only a reboot renews. */
 
@@ -31,8 +31,8 @@ export interface RunningView {
 export async function lookAtRunning(probe: Probe, full: boolean): Promise<RunningView> {
   const [marks, kernel, answer] = await Promise.all([packageMarks(probe), kernelOf(probe), askNeedrestart(probe, full)]);
   const services = full && answer !== null ? withInit(answer.services) : await findReplaced(probe);
-  const asked = answer === null ? null : needrestartNeed(answer);
-  const why = [...marks, ...kernel.why, ...(asked?.needed === "yes" && kernel.needed === "yes" ? asked.why.filter((one) => !one.includes("kernel")) : (asked?.why ?? [])), ...servicesWhy(services ?? [])];
+  const asked = answer === null ? null : needrestartNeed(answer, kernel.needed === "yes");
+  const why = [...marks, ...kernel.why, ...(asked?.why ?? []), ...servicesWhy(services ?? [])];
   const yes = marks.length > 0 || kernel.needed === "yes" || asked?.needed === "yes" || (services?.length ?? 0) > 0;
   // What needrestart cannot tell about the kernel was told by the kernels themselves, or stays unknown by them.
   const needed: TriState = yes ? "yes" : kernel.needed;
@@ -93,7 +93,7 @@ async function askNeedrestart(probe: Probe, full: boolean): Promise<Needrestart 
 
 /** needrestart's name for PID 1 is `systemd-manager`. */
 function withInit(services: readonly string[]): readonly string[] {
-  return services.map((name) => (name === "systemd-manager" ? "systemd (PID 1)" : name));
+  return services.map((name) => (name === "systemd-manager" ? INIT : name));
 }
 
 function servicesWhy(services: readonly string[]): string[] {

@@ -17,6 +17,8 @@ type Seen = z.output<typeof Seen>;
 export class SeenUpdates {
   readonly #path: string;
   #last: Seen | undefined;
+  /** One write after the other: they share a temporary file. */
+  #writing: Promise<unknown> = Promise.resolve();
 
   constructor(stateDir: string) {
     this.#path = join(stateDir, "updates-seen.json");
@@ -29,7 +31,13 @@ export class SeenUpdates {
   }
 
   /** Remembers what is on offer now and forgets what no longer is. A time in the future comes from a clock that was wrong. */
-  async remember(offers: readonly Offer[], held: readonly string[], nowMs: number): Promise<readonly PendingUpdate[]> {
+  remember(offers: readonly Offer[], held: readonly string[], nowMs: number): Promise<readonly PendingUpdate[]> {
+    const remembered = this.#writing.then(() => this.#remember(offers, held, nowMs));
+    this.#writing = remembered.catch(() => {});
+    return remembered;
+  }
+
+  async #remember(offers: readonly Offer[], held: readonly string[], nowMs: number): Promise<readonly PendingUpdate[]> {
     const before = await this.last();
     const since = new Map(before.pending.map(({ name, to, firstSeenAt }) => [`${name} ${to}`, firstSeenAt]));
     const pending = offers.slice(0, SEEN_MAX).flatMap(({ name, from, to, security }): PendingUpdate[] => {

@@ -17,9 +17,17 @@ export function parseUntil(text: string, nowMs: number, zone: string): Moment {
   return { ok: true, atMs };
 }
 
+/** `2h`, `3d`, `90m`, `45s`, `1d12h` in milliseconds; null when it is nothing like it. */
+export function parseSpan(text: string): number | null {
+  const parts = /^(?=\d)(?:(\d{1,4})d)?(?:(\d{1,4})h)?(?:(\d{1,5})m(?:in)?)?(?:(\d{1,6})s)?$/.exec(text.trim());
+  if (parts === null) return null;
+  const [days, hours, minutes, seconds] = parts.slice(1).map((part) => Number(part ?? 0));
+  return (((days ?? 0) * 24 + (hours ?? 0)) * 60 + (minutes ?? 0)) * minuteMs + (seconds ?? 0) * 1_000;
+}
+
 function momentOf(text: string, nowMs: number, zone: string): number | null {
-  const span = /^(?=\d)(?:(\d{1,4})d)?(?:(\d{1,4})h)?(?:(\d{1,5})m(?:in)?)?$/.exec(text);
-  if (span !== null) return nowMs + ((Number(span[1] ?? 0) * 24 + Number(span[2] ?? 0)) * 60 + Number(span[3] ?? 0)) * minuteMs;
+  const forMs = parseSpan(text);
+  if (forMs !== null) return nowMs + forMs;
   try {
     if (/^\d{1,2}:\d{2}$/.test(text)) return nextTimeOfDay(text.padStart(5, "0"), nowMs, zone);
     if (/(Z|[+-]\d{2}:?\d{2})$/i.test(text)) return Temporal.Instant.from(text).epochMilliseconds;

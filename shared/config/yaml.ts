@@ -66,17 +66,25 @@ function checkShape(source: Source): Diagnostic | undefined {
   let compactDepth = 0;
   let aliases = 0;
   let lineStart = true;
+  let scalar = false;
   const at = (length: number): Span => ({ source, start: offset, end: offset + length });
   for (const token of new Lexer().lex(source.text)) {
     // The lexer's own marks: document start (\u0002), end of a flow (\u0018), scalar follows (\u001f). They stand for no text.
-    if (token === "\u0002" || token === "\u0018" || token === "\u001f") continue;
+    if (token === "\u0002" || token === "\u0018" || token === "\u001f") {
+      scalar = token === "\u001f";
+      continue;
+    }
     const first = token[0];
-    if (first === "\n" || first === "\r") {
+    if (scalar) {
+      // Text, which may look like anything. A block scalar is one token, from its first line's indentation to its last line's end.
+      scalar = false;
+      lineStart = token.endsWith("\n");
+      if (lineStart) compactDepth = 0;
+    } else if (first === "\n" || first === "\r") {
       lineStart = true;
       compactDepth = 0;
     } else if (first === " ") {
-      // A block scalar comes as one token that begins with its indentation: only the spaces count.
-      const columns = token.length - token.trimStart().length;
+      const columns = token.length;
       if (lineStart && columns > YAML_INDENT_COLUMNS_MAX && flowDepth === 0) return errorAt(at(columns), `indented by ${columns} columns; at most ${YAML_INDENT_COLUMNS_MAX} are read`);
       lineStart = false;
     } else {

@@ -104,6 +104,14 @@ describe("the signed history", () => {
     expect(verdict).toMatchObject({ ok: true, commits: [{ id: tip, signer: "anna", subject: "second", removalsAllowed: 12 }] });
   });
 
+  test("a trailer may go over several lines, as git allows", async () => {
+    fresh();
+    const tip = commit("anna", "tidy up", undefined, "-m", "Evenkeel-Allow-Removals:\n 12\n\tof the old files\nReviewed-by: ben");
+    expect(await verify(base, tip, [anna])).toMatchObject({ ok: true, commits: [{ id: tip, subject: "tidy up", removalsAllowed: 12 }] });
+    const second = commit("anna", "more", undefined, "-m", "Evenkeel-Allow-Removals: 7\n because of the move");
+    expect(await verify(base, second, [anna])).toMatchObject({ ok: true, commits: [{ removalsAllowed: 12 }, { id: second, removalsAllowed: 7 }] });
+  });
+
   test("nothing new is believed without a look at signatures", async () => {
     expect(await verify(base, base, [anna])).toMatchObject({ ok: true, commits: [] });
   });

@@ -140,7 +140,7 @@ interface LogEntry {
 
 type Log = { readonly ok: true; readonly entries: readonly LogEntry[] } | { readonly ok: false; readonly code: VerdictCode; readonly message: string };
 
-const LOG_FORMAT = ["%H", "%P", "%G?", "%GS", "%GK", "%GP", "%an <%ae>", "%s", "%(trailers:key=Evenkeel-Allow-Removals,valueonly,separator=%x2C)"].join("%x00");
+const LOG_FORMAT = ["%H", "%P", "%G?", "%GS", "%GK", "%GP", "%an <%ae>", "%s", "%(trailers:key=Evenkeel-Allow-Removals,valueonly,unfold,separator=%x2C)"].join("%x00");
 
 async function readLog(git: Git, range: readonly string[], config: readonly string[], env: Readonly<Record<string, string>>): Promise<Log> {
   const output = await git([...config, "log", "--reverse", "--topo-order", `--max-count=${range.length === 1 ? COMMITS_MAX + 1 : 1}`, `--format=${LOG_FORMAT}`, range.at(-1) ?? ""], { env, timeoutMs: LOG_TIMEOUT_MS });

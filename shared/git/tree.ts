@@ -3,6 +3,8 @@ import type { Git } from "./git.ts";
 
 /** All files of one commit together; a cluster repository holds settings, not disk images. */
 const TREE_FILES_MAX = 5_000;
+/** An object's id, type and size in a line take less. */
+const HEADER_SIZE_MAX_BYTES = 200;
 
 /**
  * The files of one commit, read from the object database: no work tree, no links that could be followed, no smudge
@@ -71,20 +73,26 @@ class Batch {
   }
 }
 
-/** `<object> SP <type> SP <size> LF <contents> LF`, or `<object> SP missing LF`: git-cat-file(1), batch output. */
+/**
+ * `<object> SP <type> SP <size> LF <contents> LF`, or `<object> SP missing LF`: git-cat-file(1), batch output.
+ * @throws where it is not that to the last byte: output that was cut short or has a part left out in its middle must not be
+ * taken for what the repository says.
+ */
 export function parseBatch(bytes: Uint8Array): ReadonlyMap<string, Uint8Array> {
   const contents = new Map<string, Uint8Array>();
   const decoder = new TextDecoder();
   let at = 0;
   while (at < bytes.length) {
     const lineEnd = bytes.indexOf(10, at);
-    if (lineEnd === -1) break;
-    const [object = "", type = "", size = ""] = decoder.decode(bytes.subarray(at, lineEnd)).split(" ");
+    const [object = "", type = "", size = ""] = decoder.decode(bytes.subarray(at, Math.min(lineEnd === -1 ? bytes.length : lineEnd, at + HEADER_SIZE_MAX_BYTES))).split(" ");
     at = lineEnd + 1;
-    if (type === "missing" || size === "") continue;
-    const sizeBytes = Number(size);
-    contents.set(object, bytes.slice(at, at + sizeBytes));
-    at += sizeBytes + 1;
+    if (lineEnd !== -1 && type === "missing") continue;
+    const end = at + Number(size);
+    if (lineEnd === -1 || !/^[0-9a-f]{40,64}$/.test(object) || !/^\d+$/.test(size) || bytes[end] !== 10) {
+      throw new Error(`git cat-file's answer is not whole: ${bytes.length} bytes, and no object of ${size || "any"} bytes at ${at}`);
+    }
+    contents.set(object, bytes.slice(at, end));
+    at = end + 1;
   }
   return contents;
 }

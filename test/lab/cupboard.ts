@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { chmod, cp, mkdir, readFile, writeFile } from "node:fs/promises";
+import { request } from "node:https";
 import { join } from "node:path";
 import { startHub } from "../../hub/main.ts";
 import type { RunningHub } from "../../hub/main.ts";
@@ -8,6 +9,7 @@ import { makeLog } from "../../hub/log.ts";
 import { SettingsSchema } from "../../hub/settings.ts";
 import { root } from "../../image/bundle.ts";
 import { ClusterSummary, NodeAddAnswer, NodeDetail } from "../../shared/protocol/api.ts";
+import type { HubHome } from "./hub-process.ts";
 import type { Lab } from "./lab.ts";
 
 export interface CupboardOptions {
@@ -19,9 +21,14 @@ export interface CupboardOptions {
   /** The cluster repository to begin with; default git-config/. */
   readonly example?: string;
   readonly clusterName?: string;
+  /** Keeps the example's maintenance windows, in which updates roll by themselves. */
+  readonly windows?: boolean;
+  /** A hub that lives elsewhere than in this process. */
+  readonly home?: HubHome;
 }
 
 const CONVERGE_TIMEOUT_MS = 120_000;
+const API_TIMEOUT_MS = 30_000;
 
 /**
  * A hub, an owner with a signing key and a clone, and the lab's nodes enrolled: what the demo shows, and what the tests
@@ -35,6 +42,10 @@ export class Cupboard {
   readonly #pagePort: number;
   readonly #example: string;
   readonly #clusterName: string;
+  readonly #windows: boolean;
+  readonly #home: HubHome | null;
+  #token = "";
+  #ca = "";
   #hub: RunningHub | null = null;
 
   constructor(options: CupboardOptions) {
@@ -43,6 +54,8 @@ export class Cupboard {
     this.clone = join(options.directory, "cluster");
     this.#pagePort = options.pagePort ?? 0;
     this.#example = options.example ?? join(root, "git-config");
+    this.#home = options.home ?? null;
+    this.#windows = options.windows ?? false;
     this.#clusterName = options.clusterName ?? "cupboard";
   }
 
@@ -54,6 +67,12 @@ export class Cupboard {
   /** Starts the hub on the lab's bridge, where the nodes reach it and nobody else does. */
   async start(): Promise<void> {
     await mkdir(this.directory, { recursive: true, mode: 0o700 });
+    if (this.#home !== null) {
+      await this.#home.start();
+      this.#token = (await this.#home.read("admin.token")).trim();
+      this.#ca = await this.#home.read("ca.pem");
+      return this.#writeOwner();
+    }
     const settings = SettingsSchema.parse({
       dataDir: join(this.directory, "hub"),
       cluster: this.#clusterName,
@@ -64,10 +83,13 @@ export class Cupboard {
     });
     const log = makeLog("info", { write: (line: string) => void this.#log(line) } as never);
     this.#hub = await startHub(settings, { log });
+    this.#token = this.#hub.adminToken ?? "";
+    this.#ca = this.#hub.caPem;
     await this.#writeOwner();
   }
 
   async stop(): Promise<void> {
+    await this.#home?.stop();
     await this.#hub?.stop();
     this.#hub = null;
   }
@@ -80,10 +102,10 @@ export class Cupboard {
   async #writeOwner(): Promise<void> {
     const key = join(this.directory, "owner");
     if (!existsSync(key)) await this.#must("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", "owner@cupboard", "-f", key]);
-    const token = this.hub.adminToken ?? "";
+    const token = this.#token;
     const ca = join(this.directory, "ca.pem");
-    await writeFile(ca, this.hub.caPem);
-    await writeFile(join(this.directory, "credentials"), `https://owner:${token}@${this.lab.hostAddress}:7443\n`, { mode: 0o600 });
+    await writeFile(ca, this.#ca);
+    await writeFile(join(this.directory, "credentials"), `https://owner:${token}@${this.#address}:7443\n`, { mode: 0o600 });
     const lines = [
       "[user]",
       "\tname = Owner",
@@ -93,21 +115,25 @@ export class Cupboard {
       "\tformat = ssh",
       "[commit]",
       "\tgpgSign = true",
-      `[http "https://${this.lab.hostAddress}:7443"]`,
+      `[http "https://${this.#address}:7443"]`,
       `\tsslCAInfo = ${ca}`,
-      `[credential "https://${this.lab.hostAddress}:7443"]`,
+      `[credential "https://${this.#address}:7443"]`,
       `\thelper = store --file=${join(this.directory, "credentials")}`,
       "[push]",
       "\tdefault = simple",
     ];
     await writeFile(join(this.directory, "gitconfig"), `${lines.join("\n")}\n`);
     await mkdir(join(this.directory, ".evenkeel"), { recursive: true });
-    await writeFile(join(this.directory, ".evenkeel", "hub.json"), JSON.stringify({ hub: this.apiUrl, token, ca: this.hub.caPem }, null, 2), { mode: 0o600 });
+    await writeFile(join(this.directory, ".evenkeel", "hub.json"), JSON.stringify({ hub: this.apiUrl, token, ca: this.#ca }, null, 2), { mode: 0o600 });
     await chmod(join(this.directory, ".evenkeel", "hub.json"), 0o600);
   }
 
+  get #address(): string {
+    return this.#home?.address ?? this.lab.hostAddress;
+  }
+
   get apiUrl(): string {
-    return `https://${this.lab.hostAddress}:7443`;
+    return `https://${this.#address}:7443`;
   }
 
   get gitUrl(): string {
@@ -134,11 +160,16 @@ export class Cupboard {
   async #makeItOurs(): Promise<void> {
     const publicKey = (await readFile(join(this.directory, "owner.pub"), "utf8")).trim();
     const cluster = join(this.clone, "cluster.yaml");
-    await writeFile(cluster, (await readFile(cluster, "utf8")).replace(/ssh-ed25519 \S+ replace-me@example/, publicKey));
+    let settings = (await readFile(cluster, "utf8")).replace(/ssh-ed25519 \S+ replace-me@example/, publicKey);
     for (const node of this.lab.nodes) {
       const path = join(this.clone, "nodes", `${node}.yaml`);
+      const example = existsSync(path) ? /^address: (\S+)$/m.exec(await readFile(path, "utf8"))?.[1] : undefined;
+      if (example !== undefined) settings = settings.replaceAll(`//${example}/`, `//${this.lab.address(node)}/`);
       if (existsSync(path)) await writeFile(path, (await readFile(path, "utf8")).replace(/^address: .*$/m, `address: ${this.lab.address(node)}`));
     }
+    // A test that runs at two in the morning is not to be surprised by a rollout.
+    if (!this.#windows) settings = settings.replace("windows: [night]", "windows: []");
+    await writeFile(cluster, settings);
   }
 
   /** Installs the agent on a node and enrols it with the line that `evenkeel node add` prints. Does nothing for one that is enrolled. */
@@ -186,15 +217,29 @@ export class Cupboard {
     return NodeDetail.parse(await this.api(`/nodes/${name}`));
   }
 
-  /** Asks the API on the loopback, as the page's own script does. */
+  /** Asks the API as the command line does. */
   async api(path: string, post?: object): Promise<unknown> {
-    const answer = await fetch(`${this.hub.urls.page}/api/v1${path}`, {
-      method: post === undefined ? "GET" : "POST",
-      headers: { authorization: `Bearer ${this.hub.adminToken ?? ""}`, "content-type": "application/json" },
-      ...(post === undefined ? {} : { body: JSON.stringify(post) }),
+    const { status, body } = await this.tryApi(path, post);
+    if (status >= 300) throw new Error(`${path}: ${status} ${body}`);
+    return JSON.parse(body);
+  }
+
+  /** The same, for what may be refused. @throws when the hub cannot be reached */
+  tryApi(path: string, post?: object): Promise<{ status: number; body: string }> {
+    return new Promise((resolve, reject) => {
+      const body = post === undefined ? undefined : JSON.stringify(post);
+      const headers = { authorization: `Bearer ${this.#token}`, ...(body === undefined ? {} : { "content-type": "application/json", "content-length": String(Buffer.byteLength(body)) }) };
+      const asked = request(`${this.apiUrl}/api/v1${path}`, { method: body === undefined ? "GET" : "POST", headers, ca: this.#ca, agent: false, timeout: API_TIMEOUT_MS }, (answer) => {
+        let text = "";
+        answer.setEncoding("utf8");
+        answer.on("data", (chunk: string) => (text += chunk));
+        answer.once("end", () => resolve({ status: answer.statusCode ?? 0, body: text }));
+        answer.once("error", reject);
+      });
+      asked.once("timeout", () => asked.destroy(new Error(`${path}: no answer`)));
+      asked.once("error", reject);
+      asked.end(body);
     });
-    if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
-    return answer.json();
   }
 
   /** Git in the owner's clone. */

@@ -1,6 +1,6 @@
 import { denialsFor } from "../../hub/coordinator/budget.ts";
 import { assertInvariants } from "../../hub/coordinator/invariants.ts";
-import type { Answer, Durable, Event, State } from "../../hub/coordinator/state.ts";
+import type { Answer, Durable, Ended, Event, State } from "../../hub/coordinator/state.ts";
 import { emptyState, emptyVolatile, PATIENCE } from "../../hub/coordinator/state.ts";
 import { step } from "../../hub/coordinator/step.ts";
 import type { CommitId, NodeName } from "../../shared/ids.ts";
@@ -137,7 +137,8 @@ export class Hub {
       if (effect.do === "send") {
         this.#watch(effect.node, effect.order);
         this.#parts.send(effect.node, effect.order);
-      } else if (effect.do === "look-outside") this.#parts.lookOutside(effect.node);
+      } else if (effect.do === "ended") this.#watchEnd(before, effect.ended);
+      else if (effect.do === "look-outside") this.#parts.lookOutside(effect.node);
       else if (effect.do === "note") world.say("hub", () => `${effect.action} ${effect.subject}: ${effect.text}`);
     }
     return result.answer;
@@ -156,6 +157,10 @@ export class Hub {
     world.count(when);
     this.crash(world.chance.between(200, 30_000));
     return true;
+  }
+
+  #watchEnd(before: State, { id, node, how }: Ended): void {
+    if (how !== "cleared") this.#parts.observer.ended(id, node, how, before.durable.leases.get(id)?.soakMs ?? 0);
   }
 
   #watch(node: string, order: LeaseOrder): void {

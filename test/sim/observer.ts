@@ -29,6 +29,7 @@ interface Machine {
   deadSinceMs: number | null;
   /** Since when something is wrong with it, or somebody else has taken it out of service. */
   unfitSinceMs: number | null;
+  restoredAtMs: number;
 }
 
 interface Seen {
@@ -121,11 +122,31 @@ export class Observer {
   rebooted(node: string, lease: string): void {
     this.working(node, lease);
     const seen = this.#lease(lease, node);
+    if (this.#machine(node).byOrder !== lease) throw new Violation(`${node} reboots on lease ${lease}, and is in service`);
     if (++seen.reboots > 1) throw new Violation(`${node} rebooted a second time on lease ${lease}`);
   }
 
   restored(node: string): void {
-    this.#machine(node).byOrder = null;
+    const machine = this.#machine(node);
+    machine.byOrder = null;
+    machine.restoredAtMs = this.#nowMs();
+  }
+
+  /** The hub says that a slot is free, and not by a person's word. */
+  ended(lease: string, node: string, how: "released" | "declined" | "void", soakMs: number): void {
+    const machine = this.#machine(node);
+    const fail = (why: string): never => {
+      throw new Violation(`the slot of ${node} was given back (${how}), and ${why}`);
+    };
+    if (machine.byOrder === lease) fail("it is not in service");
+    const seen = this.#leases.get(lease);
+    // "Void" may be a lease that was over long ago, out of an older copy of the database.
+    if (how === "declined" && (seen?.reboots ?? 0) > 0) fail("it had rebooted for it");
+    // Whoever has no agent answers for the machine by himself.
+    if (how !== "released" || seen?.silent === true) return;
+    if (this.#nowMs() - machine.restoredAtMs < soakMs) fail("it has not been back for long enough");
+    const { deadSinceMs, unfitSinceMs } = machine;
+    if (Math.min(deadSinceMs ?? Number.POSITIVE_INFINITY, unfitSinceMs ?? Number.POSITIVE_INFINITY) < this.#nowMs() - NOTICED_MS) fail("it is not well");
   }
 
   dead(node: string, dead: boolean): void {
@@ -191,7 +212,7 @@ export class Observer {
 
   #machine(node: string): Machine {
     let machine = this.#machines.get(node);
-    if (machine === undefined) this.#machines.set(node, (machine = { byOrder: null, deadSinceMs: null, unfitSinceMs: null }));
+    if (machine === undefined) this.#machines.set(node, (machine = { byOrder: null, deadSinceMs: null, unfitSinceMs: null, restoredAtMs: Number.NEGATIVE_INFINITY }));
     return machine;
   }
 }

@@ -1,0 +1,131 @@
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { bundleAgent, root } from "../../image/bundle.ts";
+import { CoordinationSummary, RolloutView } from "../../shared/protocol/rollout.ts";
+import { Cupboard } from "../lab/cupboard.ts";
+import { HubOnNode, HubProcess, type HubHome } from "../lab/hub-process.ts";
+import { Lab } from "../lab/lab.ts";
+import { until } from "./real-cupboard.ts";
+import { Watcher } from "./watcher.ts";
+
+/** Real nodes with a service each, in front of a real hub that can be killed, with short soaks: for rollouts. */
+export interface RollingCluster {
+  readonly lab: Lab;
+  readonly cupboard: Cupboard;
+  readonly home: HubHome;
+  readonly nodes: readonly string[];
+  readonly watcher: Watcher;
+  summary(): Promise<CoordinationSummary>;
+  rollout(): Promise<RolloutView>;
+  /** Waits until the rollout is in such a phase. */
+  reaches(phase: RolloutView["phase"], timeoutMs?: number): Promise<RolloutView>;
+  /** Every node is well, and nobody holds a slot. */
+  isQuiet(timeoutMs?: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface RollingOptions {
+  readonly nodes?: number;
+  /** The hub lives on the last node. */
+  readonly hubOnNode?: boolean;
+  readonly clusterYaml?: string;
+}
+
+/** The port of the toy service on every node: whoever does not answer there is down. */
+const SERVICE_PORT = 8080;
+
+const service = `[Unit]
+Description=What this node is there for
+[Service]
+ExecStart=/usr/bin/python3 -m http.server ${SERVICE_PORT} --directory /srv
+Restart=on-failure
+[Install]
+WantedBy=multi-user.target
+`;
+
+function clusterYaml(extra: string): string {
+  return `name: cupboard
+signers:
+  - name: owner
+    ssh: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1WPc3tOOKpuC3O4P+1e1wAHiQHtjmtytM49HtWwHbx replace-me@example
+updates:
+  canary: [n1]
+  canarySoakMinutes: 0.05
+  soakMinutes: 0.05
+  nodeMinutes: 3
+  drainTimeoutMinutes: 1
+${extra}`;
+}
+
+const role = `packages:
+  even-tool: present
+services:
+  even-web.service:
+    unit: {file: even-web.service}
+    enabled: true
+    running: true
+drain:
+  units:
+    even-web.service: {order: 10}
+`;
+
+export async function openRolling(name: string, options: RollingOptions = {}): Promise<RollingCluster> {
+  await bundleAgent();
+  const nodes = Array.from({ length: options.nodes ?? 3 }, (_, index) => `n${index + 1}`);
+  const directory = join(root, ".lab", `${name}-cupboard`);
+  const example = await mkdtemp(join(tmpdir(), "rolling-"));
+  for (const folder of ["nodes", "roles", "files"]) await mkdir(join(example, folder));
+  await writeFile(join(example, "cluster.yaml"), clusterYaml(options.clusterYaml ?? ""));
+  await writeFile(join(example, "roles", "all.yaml"), role);
+  await writeFile(join(example, "files", "even-web.service"), service);
+  for (const [index, node] of nodes.entries()) await writeFile(join(example, "nodes", `${node}.yaml`), `address: 10.77.1.1${index + 1}\nroles: [all]\n`);
+  const binds = [{ from: join(root, "dist", "evenkeel"), to: "/usr/lib/evenkeel" }, ...(options.hubOnNode === true ? [{ from: root, to: "/opt/evenkeel" }] : [])];
+  const lab = new Lab({ name, nodes, binds, downOnExit: true });
+  await lab.wipe();
+  await rm(directory, { recursive: true, force: true });
+  await lab.up();
+  await lab.publish("even-tool", "1.0");
+  const last = nodes.at(-1) ?? "n1";
+  const settings = {
+    cluster: "cupboard",
+    publicHosts: options.hubOnNode === true ? [lab.address(last)] : ["hub", lab.hostAddress],
+    httpsListen: `${options.hubOnNode === true ? "0.0.0.0" : lab.hostAddress}:7443`,
+    mqttListen: `${options.hubOnNode === true ? "0.0.0.0" : lab.hostAddress}:8883`,
+    pageListen: "127.0.0.1:0",
+    patience: { staleMs: 12_000, pingEveryMs: 3_000, confirmMs: 20_000, checkMs: 60_000 },
+  };
+  const home: HubHome = options.hubOnNode === true ? new HubOnNode(lab, last, settings) : new HubProcess(directory, lab.hostAddress, settings);
+  const cupboard = new Cupboard({ directory, lab, example, home });
+  await cupboard.start();
+  await cupboard.pushExample();
+  for (const node of nodes) await cupboard.enrol(node);
+  await cupboard.waitConverged();
+  const watcher = new Watcher(lab, nodes, SERVICE_PORT);
+  const summary = async (): Promise<CoordinationSummary> => CoordinationSummary.parse(await cupboard.api("/coordination"));
+  const rollout = async (): Promise<RolloutView> => RolloutView.parse((await summary()).rollout);
+  const quietly = async <T>(ask: () => Promise<T>): Promise<T | string> => ask().catch((error: unknown) => String(error));
+  return {
+    lab,
+    cupboard,
+    home,
+    nodes,
+    watcher,
+    summary,
+    rollout,
+    async reaches(phase, timeoutMs = 240_000) {
+      const seen = await until(`the rollout to be ${phase}`, () => quietly(rollout), (answer) => typeof answer !== "string" && answer.phase === phase, timeoutMs);
+      return seen as RolloutView;
+    },
+    async isQuiet(timeoutMs = 120_000) {
+      await until("everything to be well and no slot taken", () => quietly(summary), (answer) => typeof answer !== "string" && answer.leases.length === 0 && answer.groups.length > 0 && answer.groups.every(({ down }) => down.length === 0), timeoutMs);
+    },
+    async close() {
+      await watcher.stop();
+      await lab.wipe();
+      await cupboard.stop();
+      await rm(directory, { recursive: true, force: true });
+      await rm(example, { recursive: true, force: true });
+    },
+  };
+}

@@ -1,0 +1,99 @@
+/**
+ * Bugs to be planted, one at a time, into a copy of coordinator, agent and simulation: each is a textual replacement, or
+ * several where one line watches over another. Whoever changes a line that is named here changes it here as well.
+ */
+
+export interface Planted {
+  readonly name: string;
+  readonly changes: readonly (readonly [file: string, from: string, to: string])[];
+}
+
+const budget = "hub/coordinator/budget.ts";
+const down = "hub/coordinator/down.ts";
+const grants = "hub/coordinator/grants.ts";
+const groups = "hub/coordinator/groups.ts";
+const operators = "hub/coordinator/operators.ts";
+const step = "hub/coordinator/step.ts";
+const words = "hub/coordinator/words.ts";
+const agent = "agent/lease/step.ts";
+const simHub = "test/sim/hub.ts";
+
+export const planted: readonly Planted[] = [
+  // The count.
+  { name: "half is fewer than half", changes: [["shared/quorum.ts", "Math.ceil(size / 2) - 1", "Math.floor(size / 2)"]] },
+  { name: "the asking node does not count itself", changes: [[budget, "if (others + 1 > group.allowed) return false;", "if (others > group.allowed) return false;"]] },
+  { name: "one of its groups agrees, and that is enough", changes: [[budget, "groups.every((group) => this.#fits", "groups.some((group) => this.#fits"]] },
+  { name: "two are granted in one step, and do not see each other", changes: [[grants, "  budget.take(request.node, request.by);\n", ""]] },
+  { name: "an unreachable node counts as up", changes: [[down, 'if (away !== null) return { code: "unreachable"', 'if (away === "") return { code: "unreachable"']] },
+  { name: "a node that has fallen silent counts as up", changes: [[down, "  if (now.monoMs - view.heardMonoMs > patience.staleMs) return", "  if (now.monoMs < 0) return"]] },
+  { name: "a late word makes a dead node live", changes: [[words, "Math.min(draft.now.monoMs, draft.volatile.startedMonoMs + (word.answers?.ping ?? 0))", "draft.now.monoMs"]] },
+  { name: "an unhealthy node counts as up", changes: [[down, "  if (!word.healthy) return", "  if (word.trouble.length > 20) return"]] },
+  { name: "a node that somebody cordoned counts as up", changes: [[down, "  if (word.cordonedBy !== null) return", '  if (word.cordonedBy === "nobody") return']] },
+
+  // Membership.
+  { name: "earlier members are forgotten at once", changes: [[groups, "groups.set(name, { current: next, older: withOlder(before) });", "groups.set(name, { current: next, older: [] });"]] },
+  { name: "a group that left the repository is forgotten at once", changes: [[groups, "groups.set(name, { current: null, older: withOlder(before) });", "groups.delete(name);"]] },
+  { name: "earlier members are let go of under a slot", changes: [[groups, "if (members.has(lease.node) || lease.groups.includes(name)) return `${lease.node} holds a slot`;", ""]] },
+  {
+    name: "a removed member's slot does not count",
+    changes: [
+      [budget, "lease.groups.includes(name) ? down(lease.node) : null", "null"],
+      [groups, "if (members.has(lease.node) || lease.groups.includes(name)) return `${lease.node} holds a slot`;", ""],
+    ],
+  },
+
+  // The second word.
+  { name: "confirmed without looking again", changes: [[grants, "view.word.bootId === lease.bootId && budget.allows(asked)", "view.word.bootId === lease.bootId"]] },
+  { name: "whoever has not answered counts as up", changes: [[budget, "others + this.#unheard(group, node, confirms.ping).length + 1 <= group.allowed", "others + 1 <= group.allowed"]] },
+  { name: "a void grant is given anew without looking again", changes: [[words, "  if (denials.length > 0) {\n    const { id, node, work", "  if (denials.length > 99) {\n    const { id, node, work"]] },
+  { name: "a void confirmation is given anew without looking again", changes: [[words, "    if (lease.challenge === word.challenge) sendConfirm(draft, lease);\n    else enterDrained(draft, lease);", "    sendConfirm(draft, draft.enter(lease, \"confirmed\", { challenge: word.challenge }));"]] },
+
+  // Giving back.
+  { name: "a slot expires", changes: [[grants, "    stick(draft, lease, late);\n", '    draft.end(lease, "released", late);\n']] },
+  { name: "a node that is gone while it drains gives its slot back", changes: [[step, "      if (view?.online === true) draft.setView", '      for (const lease of draft.durable.leases.values()) if (lease.node === event.node && lease.phase === "draining") draft.end(lease, "declined", null);\n      if (view?.online === true) draft.setView']] },
+  { name: "a slot is given back before the node has been watched", changes: [[grants, "    if (draft.now.monoMs - draft.clockOf(lease.id).phaseMonoMs < lease.soakMs) continue;\n", ""]] },
+  {
+    name: "a sick node's slot is given back",
+    changes: [
+      [words, "  } else if (isWell(word)) draft.enter(lease, \"soaking\"", "  } else if (word.healthy || !word.healthy) draft.enter(lease, \"soaking\""],
+      [words, "    if (!isWell(word)) draft.enter(lease, \"checking\", { why", "    if (word === null) draft.enter(lease, \"checking\", { why"],
+      [grants, "if (away !== null || word === undefined || !isWell(word)) {", "if (away !== null || word === undefined) {"],
+    ],
+  },
+  { name: "cleared while an order can still be acted upon", changes: [[operators, "  if (lease.challenge !== null && waitMs > 0) return", "  if (waitMs > 1e15) return"]] },
+  { name: "cleared while an order is under way to a node that speaks", changes: [[operators, "    if (lease.challenge !== null && lease.challenge === word.challenge) return", '    if (lease.challenge === "") return']] },
+
+  // What the hub forgets, or should have.
+  { name: "what nodes said outlives a restart of the hub", changes: [[words, "if (word.answers?.run !== run) {", "if (word.answers === null) {"], [simHub, 'volatile: emptyVolatile("", world.nowMs)', 'volatile: this.#kept ?? emptyVolatile("", world.nowMs)'], [simHub, "    this.#state = null;\n    this.#life++;\n", "    this.#kept = this.#state.volatile;\n    this.#state = null;\n    this.#life++;\n"], [simHub, "  #life = 0;\n", "  #life = 0;\n  #kept: State[\"volatile\"] | null = null;\n"], [step, "emptyVolatile(event.run, event.now.monoMs)", "{ ...draft.volatile, run: event.run }"]] },
+  { name: "a word said to an earlier run of the hub counts", changes: [[words, "if (word.answers?.run !== run) {", "if (word.answers === null) {"]] },
+  { name: "late and doubled words count", changes: [[words, "return word.seq > last.word.seq;", "return true;"]] },
+  { name: "the words of an agent that has ended count", changes: [[words, "  if (word.answers.ping > (last.word.answers?.ping ?? -1)) return true;", "  if (word.seq >= 0) return true;"]] },
+  { name: "unknown leases are not taken over", changes: [[words, "  if (lease === undefined || lease.id !== word.lease.lease) foreign(", "  if (lease === undefined) return;\n  if (lease.id !== word.lease.lease) foreign("]] },
+  {
+    name: "unknown leases are not taken over, and do not count",
+    changes: [
+      [words, "  if (lease === undefined || lease.id !== word.lease.lease) foreign(", "  if (lease === undefined) return;\n  if (lease.id !== word.lease.lease) foreign("],
+      [down, 'return lease !== null && lease.phase !== "declined" && lease.phase !== "back";', "return lease === null && false;"],
+    ],
+  },
+  {
+    name: "granted before it is written down",
+    changes: [[simHub, 'if (this.#dies("hub dies before a write")) return gone;', 'if (this.#dies("hub dies before a write")) {\n        for (const effect of result.effects) if (effect.do === "send") {\n          this.#watch(effect.node, effect.order);\n          this.#parts.send(effect.node, effect.order);\n        }\n        return gone;\n      }']],
+  },
+
+  // The agent.
+  { name: "the challenge is ignored", changes: [[agent, "order.challenge === memory.challenge && ", ""]] },
+  { name: "a challenge is good for ever", changes: [[agent, " && ageMs(memory.challengeAt, now) <= CHALLENGE_VALID_MS", ""], [agent, "if (ageMs(this.memory.challengeAt, this.now) > CHALLENGE_RENEW_MS) this.renewChallenge();", ""]] },
+  { name: "the epoch is ignored", changes: [[agent, "order.epoch >= standing.epochSeen && ", ""]] },
+  { name: "a lease is taken a second time", changes: [[agent, "if (turn.standing.taken.includes(order.lease)) {", "if (turn.standing.taken.length > 999) {"]] },
+  { name: "the boot id is ignored: rebooting again after the reboot", changes: [[agent, "const sameBoot = record.bootId === turn.memory.bootId;", "const sameBoot = true;"]] },
+  { name: "rebooting is not written down before the reboot", changes: [[agent, 'turn.effects.push({ do: "reboot", record: turn.enter(record, "rebooting") });\n      return;\n    case "update"', 'turn.effects.push({ do: "reboot", record });\n      return;\n    case "update"']] },
+  { name: "a drain is forgotten when the node reboots by itself", changes: [[agent, 'else restore(turn, record, "undoing", { why: "the node rebooted by itself while it was drained" });', ""]] },
+  { name: "a drained node that reboots by itself stays drained", changes: [[agent, 'if (!sameBoot) restore(turn, record, "undoing", { why: "the node rebooted by itself before it was told to go" });', ""]] },
+  { name: "putting back is forgotten when the agent restarts", changes: [[agent, '    case "resuming":\n      turn.effects.push({ do: "restore", record, afterMs: 0 });\n      return;', '    case "resuming":\n      return;']] },
+  { name: "declined before everything is put back", changes: [[agent, "  if (failed === null) {\n    turn.enter(record, record.phase ===", "  if (failed !== undefined) {\n    turn.enter(record, record.phase ==="]] },
+  { name: "an abort is obeyed after the point of no return", changes: [[agent, '(record.phase !== "draining" && record.phase !== "drained")) return;\n      restore', '(record.phase === "undoing" || record.phase === "declined")) return;\n      restore']] },
+  { name: "released while it is still at it", changes: [[agent, '(record.phase !== "back" && record.phase !== "declined")) return;\n      turn.forget', '(record.phase === "draining")) return;\n      turn.forget']] },
+  { name: "a confirmation is obeyed while the node still drains", changes: [[agent, 'record.phase !== "drained" || record.bootId', '(record.phase !== "drained" && record.phase !== "draining") || record.bootId']] },
+  { name: "the first order is the second: no confirmation is waited for", changes: [[agent, 'if (failed === null) turn.enter(record, "drained");', "if (failed === null) confirm(turn, record);"]] },
+];
