@@ -4,14 +4,14 @@ import { stateIn } from "./unit-signals.ts";
 
 /** Bodies of PropertiesChanged, through the library's own marshalling, with the properties that systemd sends. */
 
-const { marshall, unmarshall } = createRequire(import.meta.url)("@homebridge/dbus-native/lib/message.js") as {
-  marshall(message: object): Buffer;
-  unmarshall(bytes: Buffer): { readonly body: readonly unknown[] };
+const library = createRequire(import.meta.url)("@homebridge/dbus-native/lib/message.js") as {
+  readonly marshall: (message: object) => Buffer;
+  readonly unmarshall: (bytes: Buffer) => { readonly body: readonly unknown[] };
 };
 
 function body(of: string, properties: Readonly<Record<string, string>>): readonly unknown[] {
   const changed = Object.entries(properties).map(([name, value]) => [name, ["s", value]]);
-  return unmarshall(marshall({ type: 4, serial: 1, path: "/org/freedesktop/systemd1/unit/x_2eservice", interface: "org.freedesktop.DBus.Properties", member: "PropertiesChanged", signature: "sa{sv}as", body: [of, changed, ["Conditions"]] })).body;
+  return library.unmarshall(library.marshall({ type: 4, serial: 1, path: "/org/freedesktop/systemd1/unit/x_2eservice", interface: "org.freedesktop.DBus.Properties", member: "PropertiesChanged", signature: "sa{sv}as", body: [of, changed, ["Conditions"]] })).body;
 }
 
 const unit = (properties: Readonly<Record<string, string>>) => stateIn(body("org.freedesktop.systemd1.Unit", properties));

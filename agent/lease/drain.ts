@@ -232,13 +232,16 @@ export class Drain {
   async #restore(progress: (text: string) => void, signal: AbortSignal): Promise<DrainOutcome> {
     const steps = (this.#record?.steps ?? []).toReversed().toSorted((one, other) => other.order - one.order);
     const failures: string[] = [];
-    let failedAt: number | null = null;
-    for (const [at, step] of steps.entries()) {
+    const count = steps.filter((step) => step.undo !== null).length;
+    let [at, failedAt]: [number, number | null] = [0, null];
+    for (const step of steps) {
       if (signal.aborted) return failed("putting back was interrupted; what is left is put back later");
       // What comes back later relies on it: a pool is not joined again in front of a server that does not start.
       if (failedAt !== null && step.order !== failedAt) break;
       if (step.undo !== null) {
-        progress(`${step.undo.doing} (${at + 1} of ${steps.length})`);
+        progress(`${step.undo.doing} (${(at += 1)} of ${count})`);
+        // A unit that was started too often lately, by an earlier try, is refused a start until then (systemd.unit(5), StartLimitBurst=).
+        if (step.units.length > 0) await this.#run({ ...step.undo, argv: ["systemctl", "reset-failed", "--", ...step.units] }, signal);
         const output = await this.#run(step.undo, signal);
         if (output.code !== 0) {
           failedAt = step.order;

@@ -224,7 +224,8 @@ function obey(turn: Turn, order: LeaseOrder): void {
   switch (order.kind) {
     case "ping":
       if (order.epoch > epochSeen) turn.standing = { ...turn.standing, epochSeen: order.epoch };
-      turn.memory = { ...turn.memory, answers: { run: order.run, ping: order.ping } };
+      // Pings may overtake each other: an earlier one than the last says nothing new, and must not make this word look old.
+      if (turn.memory.answers?.run !== order.run || turn.memory.answers.ping < order.ping) turn.memory = { ...turn.memory, answers: { run: order.run, ping: order.ping } };
       turn.speak();
       return;
     case "grant":

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { Aedes } from "aedes";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { Clock } from "../../shared/clock.ts";
+import type { NodeName } from "../../shared/ids.ts";
 import type { OrderMessage } from "../../shared/protocol/messages.ts";
 import { topicOf } from "../../shared/protocol/topics.ts";
 import type { Places, Settings } from "../settings.ts";
@@ -15,6 +16,7 @@ import { Spool } from "./spool.ts";
 
 /** A real broker on a real TLS socket; the hub is played by the test. */
 
+const node = "n1" as NodeName;
 let directory = "";
 let closers: (() => void | Promise<void>)[] = [];
 beforeEach(() => {
@@ -73,8 +75,8 @@ test("a node that the hub refuses sends no more events until it has connected ag
   const { broker, port } = await openBroker();
   const spool = await Spool.open(join(directory, "spool"));
   const [connections, events, orders] = [new Arrivals<void>(), new Arrivals<number>(), new Arrivals<OrderMessage>()];
-  const order = (message: OrderMessage) => broker.publish({ cmd: "publish", topic: topicOf("home" as never, "n1" as never, "orders"), payload: Buffer.from(JSON.stringify(message)), qos: 1, retain: false, dup: false }, () => {});
-  await broker.subscribe(topicOf("home" as never, "n1" as never, "event"), (packet, done) => {
+  const order = (message: OrderMessage) => broker.publish({ cmd: "publish", topic: topicOf("home", node, "orders"), payload: Buffer.from(JSON.stringify(message)), qos: 1, retain: false, dup: false }, () => {});
+  broker.subscribe(topicOf("home", node, "event"), (packet, done) => {
     events.put((JSON.parse(packet.payload.toString()) as { seq: number }).seq);
     done();
   }, () => {});
@@ -109,10 +111,12 @@ test("a node that the hub refuses sends no more events until it has connected ag
   });
   // A message that goes the same way and comes after all that was sent before it.
   link.publish("facts", { v: 1, facts: {} });
-  await new Promise<void>((resolve) => void broker.subscribe(topicOf("home" as never, "n1" as never, "facts"), (_packet, done) => {
-    done();
-    resolve();
-  }, () => {}));
+  await new Promise<void>((resolve) => {
+    broker.subscribe(topicOf("home", node, "facts"), (_packet, done) => {
+      done();
+      resolve();
+    }, () => {});
+  });
   expect(sent).toBe(0);
 
   link.reconnect();

@@ -1,5 +1,6 @@
 import { diagnose, parseQuery, QUERY_FORMAT } from "../host/apt-output.ts";
 import type { Run } from "../host/process.ts";
+import { LoggedRun } from "./logged-run.ts";
 import type { Clock } from "../../shared/clock.ts";
 import type { DpkgStatus } from "../../shared/kinds/dpkg-status.ts";
 import type { Output } from "../../shared/kinds/kind.ts";
@@ -33,14 +34,26 @@ const KEEP_CONFIGURATION = ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg
 const COMMON = ["-q", "-o", "APT::Cmd::Pattern-Only=true", "-o", "Dpkg::Use-Pty=0", "--no-install-recommends"] as const;
 const SIMULATE = ["-s", "-o", "Debug::NoLocking=1"] as const;
 
+export interface AptGetParts {
+  readonly run: Run;
+  readonly clock: Clock;
+  /** Where the output of a transaction goes while it runs. */
+  readonly stateDir: string;
+  readonly lockTimeoutSeconds?: number | undefined;
+}
+
 export class AptGet {
   readonly #run: Run;
   readonly #clock: Clock;
+  readonly #logged: LoggedRun;
   readonly lockTimeoutSeconds: number;
+  /** Told what dpkg does, package by package, while a transaction runs. */
+  onProgress: (line: string) => void = () => {};
 
-  constructor(run: Run, clock: Clock, lockTimeoutSeconds: number = LOCK_TIMEOUT_SECONDS) {
+  constructor({ run, clock, stateDir, lockTimeoutSeconds = LOCK_TIMEOUT_SECONDS }: AptGetParts) {
     this.#run = run;
     this.#clock = clock;
+    this.#logged = new LoggedRun(run, clock, stateDir);
     this.lockTimeoutSeconds = lockTimeoutSeconds;
   }
 
@@ -69,17 +82,17 @@ export class AptGet {
       ...(options.mayRemove === true ? [] : ["--no-remove"]),
       ...(options.reinstall === true ? ["--reinstall"] : []),
     ];
-    return this.#patiently(() => this.#aptGet(["install", ...args], RUN_TIMEOUT_MS, ["-y", ...this.#lockOptions(), ...KEEP_CONFIGURATION, ...flags]));
+    return this.#transaction(["apt-get", ...COMMON, "-y", ...this.#lockOptions(), ...KEEP_CONFIGURATION, ...flags, "install", ...args]);
   }
 
   /** Installs dependencies that are missing since an interruption. */
   fixBroken(): Promise<Output> {
-    return this.#patiently(() => this.#aptGet(["-f", "install"], RUN_TIMEOUT_MS, ["-y", "--no-remove", ...this.#lockOptions(), ...KEEP_CONFIGURATION]));
+    return this.#transaction(["apt-get", ...COMMON, "-y", "--no-remove", ...this.#lockOptions(), ...KEEP_CONFIGURATION, "-f", "install"]);
   }
 
   /** Merges dpkg's journal and finishes what is unpacked. Waits for the lock, which dpkg itself does not. */
   configureAll(): Promise<Output> {
-    return this.#patiently(() => this.#run(["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"], { timeoutMs: RUN_TIMEOUT_MS, env: environment }));
+    return this.#transaction(["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"]);
   }
 
   /** All versions that the archives offer: `name | version | source`, a line each. */
@@ -100,6 +113,16 @@ export class AptGet {
   async query(): Promise<{ readonly ok: true; readonly status: DpkgStatus } | { readonly ok: false; readonly output: Output }> {
     const output = await this.#run(["dpkg-query", "-W", "-f", QUERY_FORMAT], { timeoutMs: QUERY_TIMEOUT_MS, env: environment });
     return output.code === 0 ? { ok: true, status: parseQuery(output.stdout) } : { ok: false, output };
+  }
+
+  #transaction(argv: readonly [string, ...string[]]): Promise<Output> {
+    return this.#patiently(() => this.#logged.run(argv, { timeoutMs: RUN_TIMEOUT_MS, env: environment }, (text) => this.#tell(text)));
+  }
+
+  /** One line for each piece of output: the last package that dpkg began with. */
+  #tell(text: string): void {
+    const last = [...text.matchAll(/^(?:Unpacking|Setting up|Removing) \S+ \([^)]*\)/gm)].at(-1);
+    if (last !== undefined) this.onProgress(last[0]);
   }
 
   #aptGet(command: readonly string[], timeoutMs: number, options: readonly string[]): Promise<Output> {

@@ -1,5 +1,4 @@
 import { rm } from "node:fs/promises";
-import { join } from "node:path";
 import type { Probe } from "../../shared/kinds/kind.ts";
 import type { AptGet } from "./apt-get.ts";
 
@@ -63,7 +62,7 @@ export async function dropOlder(probe: Probe, nativeArchitecture: string, kept: 
   for (const [key, path] of await cachedDebs(probe, nativeArchitecture)) {
     const [name = "", version = ""] = key.split(" ");
     const versions = kept.get(name);
-    if (versions !== undefined && !versions.includes(version)) await rm(join(path), { force: true }).catch(() => {});
+    if (versions !== undefined && !versions.includes(version)) await rm(path, { force: true }).catch(() => {});
   }
 }
 

@@ -70,7 +70,8 @@ async function attempt(apt: AptGet, probe: Probe, before: ReadonlyMap<string, st
     simulate: (items) => apt.simulateInstall(items.map(argument)),
     refresh: async () => false,
     status,
-    context: { declared: new Set() },
+    // Taking away what is new must never take along what was there before.
+    context: { declared: new Set(before.keys()) },
     lockTimeoutSeconds: apt.lockTimeoutSeconds,
   });
   const { accepted } = await resolver.resolve(steps);

@@ -15,6 +15,8 @@ export const STATUS_PATH = "/var/lib/dpkg/status";
 const NEEDRESTART = "/usr/sbin/needrestart";
 /** Some seconds on a node with many processes: it reads the memory maps and the scripts of all of them. */
 const NEEDRESTART_TIMEOUT_MS = 120_000;
+/** Our own service is started anew by whoever replaced it, and needs no reboot for that. */
+const OURSELVES = "evenkeel-agent.service";
 const WHY_MAX = 50;
 const NAMED_MAX = 20;
 
@@ -30,7 +32,8 @@ export interface RunningView {
  */
 export async function lookAtRunning(probe: Probe, full: boolean): Promise<RunningView> {
   const [marks, kernel, answer] = await Promise.all([packageMarks(probe), kernelOf(probe), askNeedrestart(probe, full)]);
-  const services = full && answer !== null ? withInit(answer.services) : await findReplaced(probe);
+  const found = full && answer !== null ? withInit(answer.services) : await findReplaced(probe);
+  const services = found?.filter((name) => name !== OURSELVES) ?? null;
   const asked = answer === null ? null : needrestartNeed(answer, kernel.needed === "yes");
   const why = [...marks, ...kernel.why, ...(asked?.why ?? []), ...servicesWhy(services ?? [])];
   const yes = marks.length > 0 || kernel.needed === "yes" || asked?.needed === "yes" || (services?.length ?? 0) > 0;

@@ -15,6 +15,8 @@ export const TransactionRecord = z.object({
   /** Every installed package with its version. */
   before: z.array(PinnedVersion).max(PACKAGES_MAX),
   targets: z.array(PinnedVersion).max(PACKAGES_MAX),
+  /** `back` once it has failed, and the earlier versions are being put back. */
+  phase: z.enum(["forward", "back"]),
 });
 export type TransactionRecord = z.output<typeof TransactionRecord>;
 
@@ -46,7 +48,7 @@ export class TransactionRecords {
     try {
       return TransactionRecord.parse(JSON.parse(text));
     } catch {
-      return { v: 1, startedAt: "an unknown time", before: [], targets: [] };
+      return { v: 1, startedAt: "an unknown time", before: [], targets: [], phase: "forward" };
     }
   }
 }

@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import * as z from "zod";
 import { isoTime } from "../../shared/clock.ts";
 import { PendingUpdate } from "../../shared/protocol/updates.ts";
@@ -48,8 +48,10 @@ export class SeenUpdates {
     });
     const now: Seen = { v: 1, pending, held: held.slice(0, SEEN_MAX) };
     if (JSON.stringify(now) !== JSON.stringify(before)) {
-      await makeDirectory(join(this.#path, ".."), 0o700);
-      await writeDurably(this.#path, `${JSON.stringify(now)}\n`, { mode: 0o600 });
+      // On a full disk what is pending must still be told; only its times may be younger after a restart.
+      await makeDirectory(dirname(this.#path), 0o700)
+        .then(() => writeDurably(this.#path, `${JSON.stringify(now)}\n`, { mode: 0o600 }))
+        .catch(() => {});
     }
     this.#last = now;
     return pending;

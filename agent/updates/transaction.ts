@@ -7,7 +7,7 @@ import { updateLimits } from "../../shared/protocol/updates.ts";
 import { diagnose, parseDpkgErrors } from "../host/apt-output.ts";
 import type { AptGet } from "./apt-get.ts";
 import { cachedDebs, dropOlder, keepWayBack } from "./cached-debs.ts";
-import { failOutput } from "./failure.ts";
+import { fail, failOutput } from "./failure.ts";
 import type { UpdateFailure } from "./failure.ts";
 import { goBack } from "./go-back.ts";
 import { changesBetween, installedVersions, unfinishedNames } from "./installed.ts";
@@ -58,8 +58,13 @@ export class Transaction {
       startedAt: isoTime(clock.nowMs()),
       before: [...installedVersions(before)].map(([name, version]) => ({ name, version })),
       targets,
+      phase: "forward",
     };
-    await records.begin(record);
+    try {
+      await records.begin(record);
+    } catch (error) {
+      return { ...NOTHING_CHANGED, failure: fail("disk-full", `nothing was changed: the beginning of the update cannot be recorded on disk, without which an interruption would not be found: ${String(error)}. Free some space (\`df -h\`), or look at the state directory`) };
+    }
     this.#progress(`installing ${targets.slice(0, 20).map(({ name, version }) => `${name} ${version}`).join(", ")}${count > 20 ? ` and ${count - 20} more` : ""}`);
     const output = await apt.install(args);
     const ending = await this.#settle(record, output);
@@ -125,25 +130,27 @@ export class Transaction {
       await dropOlder(probe, now.status.architecture, versionsToKeep(changed));
       return { failure: null, complete: true, changed, rolledBack: [], notRolledBack: [] };
     }
-    if (clean && first.code === 0) return { ...NOTHING_CHANGED, failure: null, changed };
-    if (clean && changed.length === 0) return { ...NOTHING_CHANGED, failure: installFailure(output, apt.lockTimeoutSeconds) };
-    return this.#goBack(record, before, now.status, output);
+    const failed = output.code === 0 ? failOutput("install", "it had failed, and was being taken back", output) : installFailure(output, apt.lockTimeoutSeconds);
+    if (clean && changed.length === 0 && output.code + first.code > 0) return { ...NOTHING_CHANGED, failure: failed };
+    if (clean && first.code === 0 && record.phase === "forward") return { ...NOTHING_CHANGED, failure: null, changed };
+    return this.#goBack(record, before, now.status, failed);
   }
 
-  async #goBack(record: TransactionRecord, before: ReadonlyMap<string, string>, now: DpkgStatus, output: Output): Promise<Ending> {
-    const { apt, probe } = this.#parts;
+  async #goBack(record: TransactionRecord, before: ReadonlyMap<string, string>, now: DpkgStatus, failure: UpdateFailure): Promise<Ending> {
+    const { apt, probe, records } = this.#parts;
     this.#progress("going back to the earlier versions");
+    // From here on an interruption must not look like one on the way forward. A full disk must not stop the way back.
+    await records.begin({ ...record, phase: "back" }).catch(() => {});
     const targets = new Set(record.targets.map(({ name }) => name));
     const back = await goBack(apt, probe, { before, targets, status: now });
     const changed = before.size === 0 ? [] : changesBetween(before, installedVersions(back.status));
-    const failure = installFailure(output, apt.lockTimeoutSeconds);
     const broken = unfinishedNames(back.status);
     const ended = { complete: false, changed, rolledBack: back.rolledBack.slice(0, updateLimits.packagesMax), notRolledBack: back.notRolledBack.slice(0, updateLimits.packagesMax) };
     if (broken.length > 0) {
       const words = `left broken: ${broken.slice(0, 20).join(", ")}, and there is no way back to a version that worked. Mend it on the node (\`dpkg --audit\`, \`apt-get -f install\`)`;
       return { ...ended, failure: { ...failure, code: "dpkg-broken", message: `${failure.message}; ${words}`.slice(0, 2_000) } };
     }
-    const told = back.notRolledBack.length === 0 ? `all ${back.rolledBack.length} packages have their earlier versions again` : `not put back, because neither archive nor cache has the earlier version, or others need the new one: ${back.notRolledBack.slice(0, 20).join(", ")}`;
+    const told = back.notRolledBack.length === 0 ? `all ${record.targets.length} packages have their earlier versions again` : `not put back, because neither archive nor cache has the earlier version, or others need the new one: ${back.notRolledBack.slice(0, 20).join(", ")}`;
     return { ...ended, failure: { ...failure, message: `${failure.message}; ${told}`.slice(0, 2_000) } };
   }
 

@@ -56,7 +56,7 @@ export class Updates {
 
   constructor(parts: UpdatesParts) {
     this.#parts = parts;
-    this.#apt = new AptGet(parts.processes.run, parts.clock, parts.lockTimeoutSeconds);
+    this.#apt = new AptGet({ run: parts.processes.run, clock: parts.clock, stateDir: parts.stateDir, lockTimeoutSeconds: parts.lockTimeoutSeconds });
     this.#seen = new SeenUpdates(parts.stateDir);
     this.#records = new TransactionRecords(parts.stateDir);
   }
@@ -139,7 +139,7 @@ export class Updates {
     if (!refreshed.ok && order.pinned === null) return this.#result({ failure: refreshed.failure });
     const before = await this.#cleanStatus(progress);
     if (!before.ok) return this.#result({ failure: before.failure });
-    const offered = await this.#offers();
+    const offered = await this.#offers(order.pinned === null);
     if (!offered.ok && order.pinned === null) return this.#result({ failure: offered.failure });
     const offers = offered.ok ? offered.offers : [];
     progress("planning the update");
@@ -176,7 +176,7 @@ export class Updates {
 
   async #pending(status: DpkgStatus | null): Promise<{ readonly ok: true; readonly pending: readonly PendingUpdate[]; readonly held: readonly string[] } | { readonly ok: false; readonly failure: UpdateFailure }> {
     if (status === null) return { ok: false, failure: fail("simulate", `${STATUS_PATH} does not exist: this is no Debian or Ubuntu system, or its package database is lost`) };
-    const offered = await this.#offers();
+    const offered = await this.#offers(true);
     if (!offered.ok) return offered;
     return { ok: true, pending: await this.#remember(offered.offers, offered.keptBack, status), held: heldOf(offered.keptBack, status) };
   }
@@ -185,11 +185,11 @@ export class Updates {
     return this.#seen.remember(offers, heldOf(keptBack, status), this.#parts.clock.nowMs());
   }
 
-  async #offers(): Promise<{ readonly ok: true; readonly offers: readonly Offer[]; readonly keptBack: readonly string[] } | { readonly ok: false; readonly failure: UpdateFailure }> {
+  async #offers(withSecurity: boolean): Promise<{ readonly ok: true; readonly offers: readonly Offer[]; readonly keptBack: readonly string[] } | { readonly ok: false; readonly failure: UpdateFailure }> {
     const output = await this.#apt.simulateUpgrade();
     if (output.code !== 0) return { ok: false, failure: { code: "simulate", message: `apt cannot say what is pending: ${diagnose(output, 0).message}`.slice(0, ERROR_MAX_CHARS), output: tailOf(output) } };
     const { offers, keptBack } = parseUpgrade(output.stdout);
-    return { ok: true, offers: await this.#withSkippedFixes(offers), keptBack };
+    return { ok: true, offers: withSecurity ? await this.#withSkippedFixes(offers) : offers, keptBack };
   }
 
   /** A newer version from elsewhere brings the fix of a security archive's that it leaves behind: that counts as security too. */
@@ -207,6 +207,7 @@ export class Updates {
 
   #transaction(progress: (line: string) => void): Transaction {
     const { probe, clock } = this.#parts;
+    this.#apt.onProgress = progress;
     return new Transaction({ apt: this.#apt, probe, clock, records: this.#records }, progress);
   }
 

@@ -49,7 +49,7 @@ class Board {
     const list = new Listr(
       names.map((name) => ({ title: name === "" ? headline(rollout) : name, task: (_context: unknown, task: Task) => this.#run(name, task) })),
       // Signals are the command's: whoever stops watching does not stop the rollout.
-      { concurrent: true, exitOnError: false, renderer: "default", registerSignalListeners: false, rendererOptions: { collapseErrors: false, collapseSkips: false, showErrorMessage: false, suffixSkips: false, removeEmptyLines: true } },
+      { concurrent: true, exitOnError: false, renderer: "default", registerSignalListeners: false, rendererOptions: { collapseErrors: false, showErrorMessage: false, suffixSkips: false, removeEmptyLines: true } },
     );
     this.#finished = list.run();
   }
@@ -75,7 +75,7 @@ class Board {
         this.#rows.set(name, { task: null, end: null });
         task.title = title;
         if (how === "failed") return reject(new Error(title));
-        if (how === "skipped") task.skip(title);
+        if (how === "skipped") task.skip();
         resolve();
       };
       this.#rows.set(name, { task, end });

@@ -57,12 +57,12 @@ async function runLeased(parts: CommandParts, command: readonly string[], flags:
   // Made here, so that asking again after a lost answer takes no second slot.
   const slot = { id: randomUUID() as string, node: flags.node };
   try {
-    const taken = await takeSlot(parts, client, { ...slot, why: (flags.why ?? command.join(" ")).slice(0, 500) }, { timeoutMs, signals });
-    if (taken !== "held") {
-      // The answer that granted it may have been lost.
-      if (taken !== "never") await giveBack(parts, client, slot, signals, 1);
-      if (typeof taken === "object") return complain(terminal, flags, taken);
-      return terminal.exit(taken === "never" ? exitCodes.failed : exitCodes.interrupted);
+    const taken = await takeSlot(parts, client, { ...slot, why: flags.why ?? command[0] ?? "" }, { timeoutMs, signals });
+    if (taken.how !== "held") {
+      // The answer that granted it may have been lost, and then nobody else would give it back.
+      signals.seen = false;
+      if (taken.mayHold) await giveBack(parts, client, slot, signals);
+      return taken.how === "refused" ? complain(terminal, flags, taken.failed) : terminal.exit(exitCodes.interrupted);
     }
     terminal.err(`evenkeel: ${slot.node} may go down; the slot is ${slot.id}\n`);
     const code = await run(command, signals, (message) => terminal.err(`evenkeel: ${message}\n`));
@@ -79,21 +79,25 @@ interface Waiting {
   readonly signals: Signals;
 }
 
-/** Asks until there is a slot. A {@link Failed} is the last answer, when there was none in time, or waiting will not help. */
-async function takeSlot({ terminal, pause }: CommandParts, client: HubClient, take: { readonly id: string; readonly node: string; readonly why: string }, { timeoutMs, signals }: Waiting): Promise<"held" | "interrupted" | "never" | Failed> {
+type Taken = { readonly how: "held" } | { readonly how: "interrupted"; readonly mayHold: boolean } | { readonly how: "refused"; readonly mayHold: boolean; readonly failed: Failed };
+
+/** Asks until there is a slot, the time is over, or waiting will not help. */
+async function takeSlot({ terminal, pause }: CommandParts, client: HubClient, take: { readonly id: string; readonly node: string; readonly why: string }, { timeoutMs, signals }: Waiting): Promise<Taken> {
   const untilMs = performance.now() + timeoutMs;
   let said = "";
   for (;;) {
     const reply = await client.call<Done>("POST", "/leases", take);
-    if (reply.ok) return signals.seen ? "interrupted" : "held";
+    const mayHold = reply.ok || isAway(reply);
+    if (signals.seen) return { how: "interrupted", mayHold };
+    if (reply.ok) return { how: "held" };
     const { denials } = reply;
-    if (signals.seen) return "interrupted";
-    if ((denials === undefined && !isAway(reply)) || denials?.some(({ code }) => hopeless.includes(code)) === true) return reply;
-    if (performance.now() + retryMs > untilMs) return reply;
+    const waitingHelps = denials === undefined ? isAway(reply) : !denials.some(({ code }) => hopeless.includes(code));
+    if (!waitingHelps || performance.now() + retryMs > untilMs) return { how: "refused", mayHold, failed: reply };
     const text = denials === undefined ? `${reply.message}; trying again` : `waiting for a slot: ${denials.map((denial) => denial.text).join("; ")}`;
     if (text !== said) terminal.err(`evenkeel: ${printable(text)}\n`);
     said = text;
-    await Promise.race([pause(retryMs), signals.next()]);
+    await pause(retryMs, signals.next());
+    if (signals.seen) return { how: "interrupted", mayHold };
   }
 }
 
@@ -118,19 +122,17 @@ function run(command: readonly string[], signals: Signals, complaint: (message: 
 }
 
 /** Gives the slot back, again and again while the hub is away. False when it could not be: then it says what to do. */
-async function giveBack({ terminal, pause }: CommandParts, client: HubClient, slot: { readonly id: string; readonly node: string }, signals: Signals, triesMax = Number.MAX_SAFE_INTEGER): Promise<boolean> {
+async function giveBack({ terminal, pause }: CommandParts, client: HubClient, slot: { readonly id: string; readonly node: string }, signals: Signals): Promise<boolean> {
   const untilMs = performance.now() + giveBackForMs;
-  let waitMs = giveBackFirstMs;
-  for (let tries = 1; ; tries++) {
+  for (let waitMs = giveBackFirstMs; ; waitMs = Math.min(waitMs * 2, giveBackEveryMaxMs)) {
     const reply = await client.call<Done>("DELETE", `/leases/${slot.id}`);
     if (reply.ok) return true;
-    if (tries === 1 && triesMax > 1) terminal.err(`evenkeel: the slot of ${slot.node} could not be given back (${printable(reply.message)})${isAway(reply) ? "; trying again, Ctrl-C gives up" : ""}\n`);
-    if (!isAway(reply) || signals.seen || tries >= triesMax || performance.now() > untilMs) {
-      if (triesMax > 1 || isAway(reply)) terminal.err(`evenkeel: ${triesMax > 1 ? `${slot.node} still holds its slot` : `${slot.node} may hold a slot`}, and nothing else in its groups will go down until it is free. When the hub is back: evenkeel lease give-back ${slot.id}\n`);
+    if (waitMs === giveBackFirstMs) terminal.err(`evenkeel: the slot of ${slot.node} could not be given back (${printable(reply.message)})${isAway(reply) ? "; trying again, Ctrl-C gives up" : ""}\n`);
+    if (!isAway(reply) || signals.seen || performance.now() > untilMs) {
+      terminal.err(`evenkeel: ${slot.node} keeps its slot, and nothing else in its groups goes down until it is free. When the hub is back: evenkeel lease give-back ${slot.id}\n`);
       return false;
     }
-    await Promise.race([pause(waitMs), signals.next()]);
-    waitMs = Math.min(waitMs * 2, giveBackEveryMaxMs);
+    await pause(waitMs, signals.next());
   }
 }
 

@@ -4,8 +4,15 @@ import { isAway, type Failed, type HubClient, type Reply } from "./client.ts";
 /** How commands wait for something at the hub, through restarts of the hub. */
 
 /** Keeps the process alive meanwhile, unlike the timers of `shared/clock.ts`. */
-export type Pause = (delayMs: number) => Promise<void>;
-export const processPause: Pause = (delayMs) => delay(delayMs);
+export type Pause = (delayMs: number, wake?: Promise<void>) => Promise<void>;
+
+/** Ends early with `wake`, and leaves no timer behind. */
+export const processPause: Pause = async (delayMs, wake) => {
+  const over = new AbortController();
+  const slept = delay(delayMs, undefined, { signal: over.signal }).catch(() => {});
+  await (wake === undefined ? slept : Promise.race([slept, wake]));
+  over.abort();
+};
 
 export const pollMs = 1_000;
 /** A hub that does not come back in this time is not waited for any longer. */

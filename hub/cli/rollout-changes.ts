@@ -35,12 +35,13 @@ export function changesBetween(before: RolloutView | null, now: RolloutView, loo
   const changes: Change[] = [];
   const nodes = now.nodes.flatMap((node) => nodeChanges(before?.nodes.find((each) => each.node === node.node), node, now.id, lookedAt));
   const { id, kind, phase, halt, forecast } = now;
-  const whole: RolloutChange = { change: "rollout", at: before === null ? now.startedAt : (now.endedAt ?? halt?.at ?? lookedAt), rollout: id, kind, phase, halt, forecast: forecast.text };
+  const whole: RolloutChange = { change: "rollout", at: before === null && phase === "running" ? now.startedAt : (now.endedAt ?? halt?.at ?? lookedAt), rollout: id, kind, phase, halt, forecast: forecast.text };
   const isNew = before === null || before.phase !== phase || before.halt?.why !== halt?.why;
   // How it ended stands below how the nodes did.
-  if (isNew && before === null) changes.push(whole);
+  const begins = before === null && phase === "running";
+  if (begins) changes.push(whole);
   changes.push(...nodes.sort((a, b) => a.at.localeCompare(b.at)));
-  if (isNew && before !== null) changes.push(whole);
+  if (isNew && !begins) changes.push(whole);
   return changes;
 }
 

@@ -98,14 +98,22 @@ async function followTo(client: HubClient, id: string, flags: ConnectionFlags, p
   const paint = paintFor(terminal.color);
   // Only for a screen: loading it takes longer than most commands do.
   const follower = flags.json !== true && terminal.live ? (await import("./follow-live.ts")).liveFollower(parts, paint) : lineFollower(parts, flags.json === true, paint);
-  const stop = (): void => {
-    // The cursor was hidden while the screen was drawn on (DECTCEM).
-    terminal.err(`${terminal.live ? "\u001b[?25h" : ""}\nThe rollout goes on; \`evenkeel rollout follow\` watches it again, \`evenkeel rollout halt --why …\` halts it.\n`);
+  const stop = async (): Promise<void> => {
+    // listr2 holds back whatever else is written, and hides the cursor, as long as it draws.
+    await follower.end();
+    terminal.err(`\nThe rollout goes on; \`evenkeel rollout follow\` watches it again, \`evenkeel rollout halt --why …\` halts it.\n`);
     process.exit(exitCodes.interrupted);
   };
-  process.once("SIGINT", stop);
+  let stopping = false;
+  const onSignal = (): void => {
+    if (stopping) process.exit(exitCodes.interrupted);
+    stopping = true;
+    void stop();
+  };
+  // Not `once`: what hides the cursor ends the process by itself when nobody else listens.
+  process.on("SIGINT", onSignal);
   const code = await follow(client, id, follower, parts);
-  process.off("SIGINT", stop);
+  process.off("SIGINT", onSignal);
   if (typeof code !== "number") return complain(terminal, flags, code);
   terminal.exit(code);
 }

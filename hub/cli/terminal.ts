@@ -26,7 +26,8 @@ export function processTerminal(): Terminal {
     out: (text) => void process.stdout.write(text),
     err: (text) => void process.stderr.write(text),
     color: !refused && (forced || process.stderr.isTTY),
-    live: process.stdout.isTTY && env["TERM"] !== "dumb",
+    // A serial console has no size, and nothing can be laid out on it.
+    live: process.stdout.isTTY && process.stdout.columns > 0 && env["TERM"] !== "dumb",
     cwd: process.cwd(),
     env,
     async confirm(question) {

@@ -3,7 +3,7 @@ import type { LeaseMessage, NodeLease } from "../../shared/protocol/lease.ts";
 import { Budget } from "./budget.ts";
 import type { Draft } from "./draft.ts";
 import { leaseOf } from "./down.ts";
-import type { Lease, LeasePhase } from "./state.ts";
+import type { Lease, LeasePhase, View } from "./state.ts";
 
 /**
  * What a node's word means for the lease it holds. A word says where the node stands, so that each is enough by itself:
@@ -25,9 +25,7 @@ export function pingNodes(draft: Draft, nodes: Iterable<NodeName>): number {
 export function takeWord(draft: Draft, node: NodeName, word: LeaseMessage): void {
   raiseEpoch(draft, node, Math.max(word.epochSeen, word.lease?.epoch ?? 0));
   if (!isNews(draft, node, word)) return;
-  // As of the question that it answers: a word that was held up on its way says nothing of a node that has died since.
-  const heardMonoMs = Math.min(draft.now.monoMs, draft.volatile.startedMonoMs + (word.answers?.ping ?? 0));
-  draft.setView(node, { online: true, heardMonoMs, word });
+  draft.setView(node, viewOf(draft, draft.volatile.views.get(node), word));
   const lease = leaseOf(draft.state, node);
   if (word.lease === null) {
     if (lease !== undefined) forgotten(draft, lease, word);
@@ -35,6 +33,16 @@ export function takeWord(draft: Draft, node: NodeName, word: LeaseMessage): void
   }
   if (lease === undefined || lease.id !== word.lease.lease) foreign(draft, node, word, word.lease, lease);
   else follow(draft, lease, word, word.lease);
+}
+
+/**
+ * Heard as of the question that it answers: a word that was held up on its way says nothing of a node that has died since.
+ * A newer word of the same stream is never older than the newest question that the stream has answered.
+ */
+function viewOf({ now, volatile }: Draft, last: View | undefined, word: LeaseMessage): View {
+  const earlier = last?.word.stream === word.stream ? last.word.answers : null;
+  const answers = earlier !== null && earlier.ping > (word.answers?.ping ?? -1) ? earlier : word.answers;
+  return { online: true, heardMonoMs: Math.min(now.monoMs, volatile.startedMonoMs + (answers?.ping ?? 0)), word: answers === word.answers ? word : { ...word, answers } };
 }
 
 /** A node has seen a later hub than this one: the database is an older copy. What that one granted, the nodes will say. */

@@ -78,6 +78,8 @@ services:
       WantedBy=timers.target
   tick.service: { unit: "[Service]\\nExecStart=/bin/true\\n" }
   cron.service: masked
+drain:
+  units: { beat: { order: 10 } }
 `;
 
 /** What a person would look at, and see: command → output. */

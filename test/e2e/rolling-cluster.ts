@@ -38,7 +38,7 @@ const SERVICE_PORT = 8080;
 const service = `[Unit]
 Description=What this node is there for
 [Service]
-ExecStart=/usr/bin/python3 -m http.server ${SERVICE_PORT} --directory /srv
+ExecStart=/usr/lib/evenkeel/node -e "require('node:http').createServer((_, answer) => answer.end('here')).listen(${SERVICE_PORT})"
 Restart=on-failure
 [Install]
 WantedBy=multi-user.target

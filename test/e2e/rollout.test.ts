@@ -11,7 +11,7 @@ beforeAll(async () => {
   cluster.watcher.start();
 });
 
-afterAll(async () => cluster.close());
+afterAll(async () => cluster?.close());
 
 const versionOn = async (node: string): Promise<string> => (await cluster.lab.exec(node, ["dpkg-query", "-W", "-f", "${Version}", "even-tool"])).stdout;
 

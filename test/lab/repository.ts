@@ -10,7 +10,10 @@ export interface PublishOptions {
   readonly reboot?: boolean;
   /** Shell lines, run when the package is configured. A failing line makes the installation fail. */
   readonly postinst?: string;
+  /** As `postinst`, run before the package is unpacked. */
+  readonly preinst?: string;
   readonly depends?: readonly string[];
+  readonly breaks?: readonly string[];
   /** Path to content; dpkg treats them as configuration files. */
   readonly conffiles?: Readonly<Record<string, string>>;
   /** Path to content, ordinary files. */
@@ -143,6 +146,7 @@ async function writePackageTree(tree: string, name: string, version: string, opt
     "Architecture: all",
     "Maintainer: Evenkeel lab <lab@invalid>",
     ...(depends.length === 0 ? [] : [`Depends: ${depends.join(", ")}`]),
+    ...(options.breaks === undefined || options.breaks.length === 0 ? [] : [`Breaks: ${options.breaks.join(", ")}`]),
     "Description: toy package of the lab",
     "",
   ];
@@ -167,6 +171,7 @@ async function writePackageTree(tree: string, name: string, version: string, opt
     [`/usr/share/${name}/version`]: `${version}\n`,
     [`/lib/systemd/system/${name}.service`]: unit.join("\n"),
   };
+  if (options.preinst !== undefined) content["/DEBIAN/preinst"] = `#!/bin/sh\nset -e\n${options.preinst}\n`;
   const listed = Object.keys(conffiles);
   if (listed.length > 0) content["/DEBIAN/conffiles"] = `${listed.join("\n")}\n`;
   for (const [path, text] of Object.entries(content)) {
@@ -175,7 +180,7 @@ async function writePackageTree(tree: string, name: string, version: string, opt
     }
     await mkdir(dirname(tree + path), { recursive: true, mode: 0o755 });
     await writeFile(tree + path, text);
-    await chmod(tree + path, /^\/DEBIAN\/(postinst|prerm)$/.test(path) ? 0o755 : 0o644);
+    await chmod(tree + path, /^\/DEBIAN\/(preinst|postinst|prerm)$/.test(path) ? 0o755 : 0o644);
   }
 }
 

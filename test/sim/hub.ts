@@ -1,6 +1,6 @@
 import { denialsFor } from "../../hub/coordinator/budget.ts";
 import { assertInvariants } from "../../hub/coordinator/invariants.ts";
-import type { Answer, Durable, Ended, Event, State } from "../../hub/coordinator/state.ts";
+import type { Answer, Durable, Effect, Ended, Event, State } from "../../hub/coordinator/state.ts";
 import { emptyState, emptyVolatile, PATIENCE } from "../../hub/coordinator/state.ts";
 import { step } from "../../hub/coordinator/step.ts";
 import type { CommitId, NodeName } from "../../shared/ids.ts";
@@ -22,6 +22,13 @@ export interface HubParts {
   up(): void;
 }
 
+/** What waits for the next order that could hurt. */
+export interface Moment {
+  /** The hub dies before or after the order is written down; before, it is never sent. */
+  readonly kills: "before" | "after" | null;
+  strike(node: string): void;
+}
+
 type Happening = { [Kind in Event["kind"]]: Omit<Extract<Event, { kind: Kind }>, "now"> }[Event["kind"]];
 
 const EPOCH_MS = 1_700_000_000_000;
@@ -38,6 +45,7 @@ export class Hub {
   #membership: Happening | null = null;
   #seenCommit = "";
   failingChecks: readonly string[] = [];
+  readonly moments: Moment[] = [];
   calm = false;
   steps = 0;
 
@@ -123,9 +131,10 @@ export class Hub {
     const result = step(before, event);
     assertInvariants(before, event, result, PATIENCE);
     if (result.state.durable !== before.durable) {
-      if (this.#dies("hub dies before a write")) return gone;
+      const kills = this.#strike(result.effects);
+      if (this.#dies("hub dies before a write", kills === "before")) return gone;
       this.#disk = result.state.durable;
-      if (this.#dies("hub dies after a write")) return gone;
+      if (this.#dies("hub dies after a write", kills === "after")) return gone;
     }
     this.#state = result.state;
     if (happening.kind === "membership" && happening.commit !== this.#seenCommit) {
@@ -151,9 +160,18 @@ export class Hub {
     return denialsFor(this.#state, { node: node as NodeName, despiteChecks: false }, { wallMs: EPOCH_MS + world.nowMs, monoMs: world.nowMs }, PATIENCE).map(({ text }) => text).join("; ");
   }
 
-  #dies(when: string): boolean {
+  #strike(effects: readonly Effect[]): Moment["kills"] {
+    if (this.moments.length === 0) return null;
+    const hurting = effects.find((effect) => effect.do === "send" && (effect.order.kind === "grant" || effect.order.kind === "confirm"));
+    if (hurting?.do !== "send") return null;
+    const moment = this.moments.shift();
+    moment?.strike(hurting.node);
+    return moment?.kills ?? null;
+  }
+
+  #dies(when: string, now: boolean): boolean {
     const { world, crashes } = this.#parts;
-    if (this.calm || !world.chance.happens(crashes)) return false;
+    if (this.calm || !(now || world.chance.happens(crashes))) return false;
     world.count(when);
     this.crash(world.chance.between(200, 30_000));
     return true;

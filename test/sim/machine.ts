@@ -197,6 +197,7 @@ export class Machine {
         return;
       }
       case "restore": {
+        observer.restoring(this.name, effect.record.lease);
         const failed = !this.calm && chance.happens(0.08) ? "a unit would not start" : null;
         this.#later(effect.afterMs + chance.between(300, 10_000), () => {
           if (failed === null) observer.restored(this.name);
@@ -210,7 +211,10 @@ export class Machine {
         world.say(this.name, () => `works on ${effect.record.lease}${effect.interrupted ? ", which was interrupted" : ""}`);
         const failed = effect.interrupted ? "interrupted" : chance.happens(0.1) ? "postinst failed" : null;
         const reboot = chance.happens(0.6);
-        this.#later(chance.between(1_000, 40_000), () => this.#handle({ kind: "worked", lease: effect.record.lease, update: null, failed, reboot }));
+        this.#later(chance.between(1_000, 40_000), () => {
+          observer.worked(this.name);
+          this.#handle({ kind: "worked", lease: effect.record.lease, update: null, failed, reboot });
+        });
         return;
       }
       case "reboot": {

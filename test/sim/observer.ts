@@ -30,6 +30,8 @@ interface Machine {
   /** Since when something is wrong with it, or somebody else has taken it out of service. */
   unfitSinceMs: number | null;
   restoredAtMs: number;
+  /** Packages are being changed on it. */
+  works: boolean;
 }
 
 interface Seen {
@@ -106,7 +108,8 @@ export class Observer {
       if (byOrder === null) continue;
       const seen = this.#leases.get(byOrder);
       // A person's word ends what a slot brought along; the machine itself still counts, as one that is away.
-      const config = seen === undefined || seen.cleared ? this.#configs.length - 1 : Math.max(Math.min(this.#floor, this.#configs.length - 1), seen.config);
+      const newest = this.#configs.length - 1;
+      const config = seen === undefined || seen.cleared ? newest : seen.lost ? Math.max(Math.min(this.#floor, newest), seen.config) : seen.config;
       this.#count(node, this.#byOrder(), config, "drains", other);
     }
   }
@@ -116,11 +119,25 @@ export class Observer {
   }
 
   working(node: string, lease: string): void {
-    if ((this.#leases.get(lease)?.confirms.size ?? 0) === 0) throw new Violation(`${node} works on lease ${lease}, which was never confirmed`);
+    this.#confirmedOnce(node, lease);
+    this.#machine(node).works = true;
+  }
+
+  #confirmedOnce(node: string, lease: string): void {
+    if ((this.#leases.get(lease)?.confirms.size ?? 0) === 0) throw new Violation(`${node} is at work on lease ${lease}, which was never confirmed`);
+  }
+
+  worked(node: string): void {
+    this.#machine(node).works = false;
+  }
+
+  /** It begins to put back what it drained. */
+  restoring(node: string, lease: string): void {
+    if (this.#machine(node).works) throw new Violation(`${node} takes up service in the middle of its work on lease ${lease}`);
   }
 
   rebooted(node: string, lease: string): void {
-    this.working(node, lease);
+    this.#confirmedOnce(node, lease);
     const seen = this.#lease(lease, node);
     if (this.#machine(node).byOrder !== lease) throw new Violation(`${node} reboots on lease ${lease}, and is in service`);
     if (++seen.reboots > 1) throw new Violation(`${node} rebooted a second time on lease ${lease}`);
@@ -152,7 +169,10 @@ export class Observer {
   dead(node: string, dead: boolean): void {
     const machine = this.#machine(node);
     if (!dead) machine.deadSinceMs = null;
-    else machine.deadSinceMs ??= this.#nowMs();
+    else {
+      machine.deadSinceMs ??= this.#nowMs();
+      machine.works = false;
+    }
   }
 
   unfit(node: string, unfit: boolean): void {
@@ -212,7 +232,7 @@ export class Observer {
 
   #machine(node: string): Machine {
     let machine = this.#machines.get(node);
-    if (machine === undefined) this.#machines.set(node, (machine = { byOrder: null, deadSinceMs: null, unfitSinceMs: null, restoredAtMs: Number.NEGATIVE_INFINITY }));
+    if (machine === undefined) this.#machines.set(node, (machine = { byOrder: null, deadSinceMs: null, unfitSinceMs: null, restoredAtMs: Number.NEGATIVE_INFINITY, works: false }));
     return machine;
   }
 }

@@ -26,7 +26,7 @@ export const planted: readonly Planted[] = [
   { name: "two are granted in one step, and do not see each other", changes: [[grants, "  budget.take(request.node, request.by);\n", ""]] },
   { name: "an unreachable node counts as up", changes: [[down, 'if (away !== null) return { code: "unreachable"', 'if (away === "") return { code: "unreachable"']] },
   { name: "a node that has fallen silent counts as up", changes: [[down, "  if (now.monoMs - view.heardMonoMs > patience.staleMs) return", "  if (now.monoMs < 0) return"]] },
-  { name: "a late word makes a dead node live", changes: [[words, "Math.min(draft.now.monoMs, draft.volatile.startedMonoMs + (word.answers?.ping ?? 0))", "draft.now.monoMs"]] },
+  { name: "a late word makes a dead node live", changes: [[words, "Math.min(now.monoMs, volatile.startedMonoMs + (answers?.ping ?? 0))", "now.monoMs"]] },
   { name: "an unhealthy node counts as up", changes: [[down, "  if (!word.healthy) return", "  if (word.trouble.length > 20) return"]] },
   { name: "a node that somebody cordoned counts as up", changes: [[down, "  if (word.cordonedBy !== null) return", '  if (word.cordonedBy === "nobody") return']] },
 
@@ -78,7 +78,7 @@ export const planted: readonly Planted[] = [
   },
   {
     name: "granted before it is written down",
-    changes: [[simHub, 'if (this.#dies("hub dies before a write")) return gone;', 'if (this.#dies("hub dies before a write")) {\n        for (const effect of result.effects) if (effect.do === "send") {\n          this.#watch(effect.node, effect.order);\n          this.#parts.send(effect.node, effect.order);\n        }\n        return gone;\n      }']],
+    changes: [[simHub, 'if (this.#dies("hub dies before a write", kills === "before")) return gone;', 'if (this.#dies("hub dies before a write", kills === "before")) {\n        for (const effect of result.effects) if (effect.do === "send") {\n          this.#watch(effect.node, effect.order);\n          this.#parts.send(effect.node, effect.order);\n        }\n        return gone;\n      }']],
   },
 
   // The agent.
@@ -89,11 +89,9 @@ export const planted: readonly Planted[] = [
   { name: "the boot id is ignored: rebooting again after the reboot", changes: [[agent, "const sameBoot = record.bootId === turn.memory.bootId;", "const sameBoot = true;"]] },
   { name: "rebooting is not written down before the reboot", changes: [[agent, 'turn.effects.push({ do: "reboot", record: turn.enter(record, "rebooting") });\n      return;\n    case "update"', 'turn.effects.push({ do: "reboot", record });\n      return;\n    case "update"']] },
   { name: "a drain is forgotten when the node reboots by itself", changes: [[agent, 'else restore(turn, record, "undoing", { why: "the node rebooted by itself while it was drained" });', ""]] },
-  { name: "a drained node that reboots by itself stays drained", changes: [[agent, 'if (!sameBoot) restore(turn, record, "undoing", { why: "the node rebooted by itself before it was told to go" });', ""]] },
   { name: "putting back is forgotten when the agent restarts", changes: [[agent, '    case "resuming":\n      turn.effects.push({ do: "restore", record, afterMs: 0 });\n      return;', '    case "resuming":\n      return;']] },
   { name: "declined before everything is put back", changes: [[agent, "  if (failed === null) {\n    turn.enter(record, record.phase ===", "  if (failed !== undefined) {\n    turn.enter(record, record.phase ==="]] },
   { name: "an abort is obeyed after the point of no return", changes: [[agent, '(record.phase !== "draining" && record.phase !== "drained")) return;\n      restore', '(record.phase === "undoing" || record.phase === "declined")) return;\n      restore']] },
   { name: "released while it is still at it", changes: [[agent, '(record.phase !== "back" && record.phase !== "declined")) return;\n      turn.forget', '(record.phase === "draining")) return;\n      turn.forget']] },
-  { name: "a confirmation is obeyed while the node still drains", changes: [[agent, 'record.phase !== "drained" || record.bootId', '(record.phase !== "drained" && record.phase !== "draining") || record.bootId']] },
   { name: "the first order is the second: no confirmation is waited for", changes: [[agent, 'if (failed === null) turn.enter(record, "drained");', "if (failed === null) confirm(turn, record);"]] },
 ];

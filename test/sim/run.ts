@@ -128,13 +128,7 @@ class Simulation {
     world.count(fault.do);
     switch (fault.do) {
       case "cut":
-        for (const node of fault.nodes) {
-          if (!this.#network.cut(node, fault.keeps)) continue;
-          world.after(NOTICED_MS, () => {
-            if (this.#network.isCut(node)) hub.handle({ kind: "gone", node: node as NodeName });
-          });
-          world.after(fault.forMs, () => this.#network.heal(node));
-        }
+        for (const node of fault.nodes) this.#cutOff(node, fault.keeps, fault.forMs);
         return;
       case "power":
         this.#machine(fault.node).power(fault.awayMs);
@@ -191,6 +185,9 @@ class Simulation {
       case "abort":
         for (const lease of hub.durable.leases.values()) if (lease.node === fault.node) hub.handle({ kind: "abort", id: lease.id, by: "ada", why: "not now" });
         return;
+      case "moment":
+        hub.moments.push({ kills: fault.kills, strike: (node) => this.#strikeAt(node, fault) });
+        return;
       case "settle":
         hub.handle({ kind: "settle", group: fault.group, by: "ada", why: "they are what there is" });
         return;
@@ -201,6 +198,37 @@ class Simulation {
         this.#script(fault.node, `s${index}`, fault.forMs);
         return;
     }
+  }
+
+  #strikeAt(node: string, { forMs, then, everyMs }: Extract<Fault, { do: "moment" }>): void {
+    const { world, hub } = this;
+    world.say("", () => `* the worst moment for ${node}: ${forMs === 0 ? "" : `cut off for ${Math.round(forMs / 1_000)} s`} ${then.join(", ")}`);
+    if (forMs > 0) this.#cutOff(node, true, forMs);
+    const untilMs = world.nowMs + forMs + 30_000;
+    const again = (deed: "clear" | "abort"): void => {
+      if (world.nowMs > untilMs || this.#calm) return;
+      for (const lease of hub.durable.leases.values()) {
+        if (lease.node !== node) continue;
+        if (deed === "clear") this.#clear(lease.id);
+        else hub.handle({ kind: "abort", id: lease.id, by: "ada", why: "not now" });
+      }
+      world.after(everyMs, () => again(deed));
+    };
+    for (const [index, deed] of then.entries()) {
+      world.after((index + 1) * everyMs, () => {
+        if (deed === "hub-restore") hub.restore(everyMs, world.chance.between(1_000, 60_000));
+        else again(deed);
+      });
+    }
+  }
+
+  #cutOff(node: string, keeps: boolean, forMs: number): void {
+    const { world, hub } = this;
+    if (!this.#network.cut(node, keeps)) return;
+    world.after(NOTICED_MS, () => {
+      if (this.#network.isCut(node)) hub.handle({ kind: "gone", node: node as NodeName });
+    });
+    world.after(forMs, () => this.#network.heal(node));
   }
 
   #clear(id: LeaseId): void {
@@ -272,6 +300,7 @@ class Simulation {
     world.say("", () => "* the trouble is over");
     this.#calm = true;
     hub.calm = true;
+    hub.moments.length = 0;
     this.#network.calm();
     hub.failingChecks = [];
     hub.start();

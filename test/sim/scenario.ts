@@ -40,9 +40,14 @@ export type Fault = { readonly atMs: number } & (
   | { readonly do: "abort"; readonly node: string }
   /** The window closes: what has not been confirmed yet is withdrawn. */
   | { readonly do: "window" }
+  /** The worst moment: as the next order leaves that could hurt, its node is cut off (and gets the order late), the hub dies, people act. */
+  | { readonly do: "moment"; readonly forMs: number; readonly kills: "before" | "after" | null; readonly then: readonly Deed[]; readonly everyMs: number }
   | { readonly do: "settle"; readonly group: string }
   | { readonly do: "script"; readonly node: string; readonly forMs: number }
 );
+
+/** What somebody does until it is done, or no longer makes sense. */
+export type Deed = "clear" | "abort" | "hub-restore";
 
 /** How long things go wrong; then everything is mended, and must come right again. */
 export const TROUBLE_MS = 12 * 60_000;
@@ -57,7 +62,7 @@ export function scenarioOf(seed: number): Scenario {
   const locks = chance.happens(0.2) ? ["f1"] : [];
   const groups = groupsOf(chance, nodes);
   // Some seeds have a bad network, some bad machines, some bad people: with all at once nothing ever gets far enough to go wrong.
-  const bad = { network: chance.happens(0.6), crashes: chance.happens(0.5), machines: chance.happens(0.6), people: chance.happens(0.5), members: chance.happens(0.4), clocks: chance.happens(0.3), cuts: chance.happens(0.5), hub: chance.happens(0.5) };
+  const bad = { network: chance.happens(0.6), crashes: chance.happens(0.5), machines: chance.happens(0.6), people: chance.happens(0.5), members: chance.happens(0.4), clocks: chance.happens(0.3), cuts: chance.happens(0.5), hub: chance.happens(0.5), moments: chance.happens(0.5) };
   const faults: Fault[] = [];
   const add = (fault: Fault): void => void faults.push(fault);
   const at = (): number => chance.between(5_000, TROUBLE_MS);
@@ -78,6 +83,10 @@ export function scenarioOf(seed: number): Scenario {
   for (let index = some(bad.people, 4); index > 0; index--) add({ atMs: at(), do: "abort", node: chance.pick(nodes) });
   for (let index = some(bad.people, 2); index > 0; index--) add({ atMs: at(), do: "window" });
   for (let index = some(bad.people, 2); index > 0; index--) add({ atMs: at(), do: "script", node: chance.pick(nodes), forMs: chance.between(2_000, 100_000) });
+  for (let index = some(bad.moments, 4); index > 0; index--) {
+    const then = chance.pick<readonly Deed[]>([[], ["clear"], ["clear"], ["abort"], ["hub-restore"], ["hub-restore", "abort"]]);
+    add({ atMs: at(), do: "moment", forMs: chance.happens(0.2) ? 0 : chance.between(5_000, chance.happens(0.5) ? 60_000 : 200_000), kills: chance.pick(["before", "after", null, null]), then, everyMs: chance.between(500, 8_000) });
+  }
   memberships(chance, nodes, groups, some(bad.members, 5), add);
   if (bad.members && bad.people && chance.happens(0.5)) add({ atMs: at(), do: "settle", group: chance.pick(["cluster", ...Object.keys(groups)]) });
   const network = bad.network ? { loses: chance.below(30) / 100, doubles: chance.below(20) / 100, delays: chance.below(30) / 100 } : { loses: 0, doubles: 0, delays: 0 };
@@ -93,7 +102,10 @@ function memberships(chance: Chance, nodes: readonly string[], groups: Readonly<
   for (const [index, atMs] of times.entries()) {
     const kind = chance.pick(["grow", "shrink", "rename", "groups"]);
     if (kind === "grow") now = [...now, ...Array.from({ length: chance.between(1, 3) }, (_, each) => `x${index}${each}`)].slice(0, 12);
-    if (kind === "shrink" && now.length > 3) now = now.filter((node) => node !== chance.pick(now));
+    if (kind === "shrink" && now.length > 3) {
+      const leaves = chance.pick(now);
+      now = now.filter((node) => node !== leaves);
+    }
     if (kind === "rename") now = now.map((node, each) => (each === 0 ? `r${index}` : node));
     named = kind === "groups" || chance.happens(0.5) ? groupsOf(chance, now) : within(named, now);
     add({ atMs, do: "membership", nodes: now, groups: named, slowMs: chance.between(1_000, 60_000) });
