@@ -29,6 +29,8 @@ import type { Places, Settings } from "./settings.ts";
 import { systemClock } from "./system-clock.ts";
 
 const UPDATES_EVERY_MS = 3_600_000;
+/** The archives are asked every so many looks, so that a window knows whether there is anything to do. */
+const LOOKS_PER_REFRESH = 6;
 const REBOOT_ASK_TIMEOUT_MS = 60_000;
 const FACTS_EVERY_MS = 6 * 3_600_000;
 const RENEWAL_LOOK_EVERY_MS = 3_600_000;
@@ -39,7 +41,7 @@ export async function runAgent(settings: Settings, places: Places, kinds: readon
   const machine = await openMachine(settings, places, kinds);
   await machine.repository.prepare();
   const bootId = (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim() as BootId;
-  const spool = await Spool.open(join(places.stateDir, "spool"));
+  const spool = await Spool.open(join(places.stateDir, "spool"), (message) => console.log(message));
   const journal = new Journal(join(places.stateDir, "log.jsonl"));
   const log = (message: string) => console.log(message);
   const tell = async (event: AgentEvent) => {
@@ -86,9 +88,20 @@ export async function runAgent(settings: Settings, places: Places, kinds: readon
   });
   let lastReport: ConvergeReport | null = null;
   const updates = new Updates({ processes: machine.processes, probe: machine.host.probe, clock: systemClock, stateDir: places.stateDir });
+  let updatesLooks = 0;
+  let lookingAtUpdates: Promise<void> = Promise.resolve();
+  /** One look after the other; while a lease is in hand, apt is busy with it, and the look comes afterwards. */
+  const tellUpdates = (refresh: boolean): Promise<void> => {
+    lookingAtUpdates = lookingAtUpdates.catch(() => {}).then(async () => {
+      if (link === null || leases.record !== null) return;
+      if (refresh) await updates.refresh();
+      link.publish("updates", await updates.look());
+    });
+    return lookingAtUpdates;
+  };
   const drain = await Drain.open({ kinds, probe: machine.host.probe, run: machine.processes.run, clock: systemClock, store: drainFile(places.stateDir), bootId, lockPath: join(places.runDir, "drain.lock") });
-  const well = new Well({ probe: machine.host.probe, sections: () => loop.desired?.sections ?? null, converge: () => lastReport, drained: () => drain.drainedUnits(), failedBefore: () => drain.failedBefore() });
-  const leases = await Leases.open({
+  const well = new Well({ probe: machine.host.probe, sections: () => loop.desired?.sections ?? null, converge: () => lastReport, drained: () => drain.drainedUnits(), failedBefore: () => (leases.record === null ? new Set() : drain.failedBefore()) });
+  const leases: Leases = await Leases.open({
     stateDir: places.stateDir,
     bootId,
     clock: systemClock,
@@ -103,7 +116,9 @@ export async function runAgent(settings: Settings, places: Places, kinds: readon
     updater: updates,
     async look() {
       const { trouble } = await well.look();
-      const all = [...trouble, ...(await drain.gates(loop.desired?.sections ?? new Map()))];
+      // A gate asks whether the node could go now: once it is on its way, the answer is about something else.
+      const gates = leases.record === null ? await drain.gates(loop.desired?.sections ?? new Map()) : [];
+      const all = [...trouble, ...gates];
       const { status } = loop;
       return { healthy: all.length === 0, trouble: all, cordonedBy: null, commit: status.outcome === "converged" ? status.commit : null };
     },
@@ -113,12 +128,13 @@ export async function runAgent(settings: Settings, places: Places, kinds: readon
       if (code !== 0) throw new Error(`systemctl reboot: ${stderr.trim() || `it ended with ${code}`}`);
     },
     pause: (why) => loop.pause(why),
+    over: () => void tellUpdates(false).catch((error: unknown) => log(`could not look at pending updates: ${String(error)}`)),
     log,
   });
   const memory = new MemoryBack(systemClock);
   const pathEvents = new PathEvents((path) => loop.drifted(path));
   const unitSignals = new UnitSignals(systemClock, (unit) => loop.drifted(unit));
-  const link = settings.broker === null ? null : makeLink(settings, places, spool, loop, leases, tell, log);
+  const link = settings.broker === null ? null : makeLink(settings, places, spool, loop, leases, tell, () => tellUpdates(true), log);
   const control = await serveControl(controlPath(places), (request, reply) => answer(request, reply, loop, settings, link));
 
   const stopping = new Promise<void>((resolve) => {
@@ -132,7 +148,7 @@ export async function runAgent(settings: Settings, places: Places, kinds: readon
   await leases.prepare();
   await loop.start();
   await leases.start();
-  const updatesLook = repeat(UPDATES_EVERY_MS, () => tellUpdates(updates, link));
+  const updatesLook = repeat(UPDATES_EVERY_MS, () => tellUpdates(updatesLooks++ % LOOKS_PER_REFRESH === 1));
 
   await stopping;
   log("stopping: the step at hand is finished first");
@@ -147,7 +163,7 @@ export async function runAgent(settings: Settings, places: Places, kinds: readon
   control.close();
 }
 
-function makeLink(settings: Settings, places: Places, spool: Spool, loop: Loop, leases: Leases, tell: (event: AgentEvent) => Promise<void>, log: (message: string) => void): Link {
+function makeLink(settings: Settings, places: Places, spool: Spool, loop: Loop, leases: Leases, tell: (event: AgentEvent) => Promise<void>, lookAtUpdates: () => Promise<void>, log: (message: string) => void): Link {
   let told = "";
   return new Link({
     places,
@@ -170,7 +186,7 @@ function makeLink(settings: Settings, places: Places, spool: Spool, loop: Loop, 
         told = reason;
         log(`no connection to the hub: ${reason}; reports wait on disk, the node keeps itself in shape, and it is tried again by itself`);
       },
-      order: (order) => void obey(order, loop, leases, tell, log).catch((error: unknown) => log(`could not answer the hub: ${String(error)}`)),
+      order: (order) => void obey(order, loop, leases, tell, lookAtUpdates, log).catch((error: unknown) => log(`could not answer the hub: ${String(error)}`)),
     },
   });
 }
@@ -179,7 +195,7 @@ function makeLink(settings: Settings, places: Places, spool: Spool, loop: Loop, 
  * Hints, questions, and leases. None of them can make this node apply anything but its repository; under a lease it drains,
  * installs what its own archives offer, and reboots.
  */
-async function obey(order: OrderMessage, loop: Loop, leases: Leases, tell: (event: AgentEvent) => Promise<void>, log: (message: string) => void): Promise<void> {
+async function obey(order: OrderMessage, loop: Loop, leases: Leases, tell: (event: AgentEvent) => Promise<void>, lookAtUpdates: () => Promise<void>, log: (message: string) => void): Promise<void> {
   switch (order.kind) {
     case "look":
       loop.look();
@@ -196,6 +212,9 @@ async function obey(order: OrderMessage, loop: Loop, leases: Leases, tell: (even
       log(`the hub refuses this node: ${order.message}`);
       return;
     case "ack":
+      return;
+    case "updates":
+      await lookAtUpdates();
       return;
     default:
       leases.order(order);
@@ -257,10 +276,6 @@ async function tellFacts(processes: Processes, link: Link | null): Promise<void>
   const output = await processes.run([process.execPath, program, "facts"]);
   if (output.code !== 0) return;
   link.publish("facts", { v: 1, facts: JSON.parse(output.stdout) as Record<string, string> });
-}
-
-async function tellUpdates(updates: Updates, link: Link | null): Promise<void> {
-  if (link !== null) link.publish("updates", await updates.look());
 }
 
 function repeat(everyMs: number, work: () => Promise<void>): { cancel(): void } {

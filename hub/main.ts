@@ -178,6 +178,9 @@ async function start(settings: Settings, overrides: HubOverrides, { clock, log, 
       patience: settings.patience,
       newId: randomUUID,
       send,
+      askUpdates(nodes) {
+        for (const node of nodes) send(node, { v: 1, kind: "updates" });
+      },
       note: (entry) => stores.access.note(entry),
       hubNode: () => later.hubNode ?? null,
       lookOutside: (node) => log.warn({ node }, "a node did not come back; no BMC is configured, so that its power cannot be looked at from here"),

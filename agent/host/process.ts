@@ -15,6 +15,8 @@ export interface RunOptions {
   readonly descriptors?: readonly number[];
   /** What is read beyond this is dropped from the middle, so that the beginning and the end stay. */
   readonly outputMaxBytes?: number;
+  /** Ends it early, and all that it has started. */
+  readonly signal?: AbortSignal;
 }
 
 export type Run = (argv: readonly [string, ...string[]], options?: RunOptions) => Promise<Output>;
@@ -78,8 +80,12 @@ export class Processes {
         killGroup(child.pid);
       }, timeoutMs);
       if (child.pid !== undefined) this.#running.add(child.pid);
+      const abort = () => killGroup(child.pid);
+      if (options.signal?.aborted === true) abort();
+      options.signal?.addEventListener("abort", abort, { once: true });
       const finish = (code: number, note: string) => {
         clearTimeout(timer);
+        options.signal?.removeEventListener("abort", abort);
         if (child.pid !== undefined) this.#running.delete(child.pid);
         resolve({ code, stdout: stdout.bytes(), stderr: `${Buffer.from(stderr.bytes()).toString("utf8")}${note}` });
       };

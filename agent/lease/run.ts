@@ -40,6 +40,8 @@ export interface LeasesParts {
   readonly reboot: () => Promise<void>;
   /** Nothing else may change the machine while it is drained; resolves when nothing does. */
   readonly pause: (why: string | null) => Promise<void>;
+  /** The lease is over: what it changed may be told. */
+  readonly over: () => void;
   readonly log: (text: string) => void;
 }
 
@@ -170,7 +172,10 @@ export class Leases {
   #tellPhase(before: NodeRecord | null, after: NodeRecord | null): void {
     if (before?.phase === after?.phase && before?.lease === after?.lease) return;
     const { log, pause } = this.#parts;
-    if (after === null) log("the lease is over");
+    if (after === null) {
+      log("the lease is over");
+      this.#parts.over();
+    }
     else log(`lease ${after.lease.slice(0, 8)} (${after.work.do}): ${after.phase}${after.why === null ? "" : `: ${after.why}`}`);
     // Drained things are not drift.
     if (isAway(before) && !isAway(after)) void pause(null);

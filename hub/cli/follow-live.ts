@@ -5,7 +5,7 @@ import type { CommandParts } from "./coordination-commands.ts";
 import { outcome, type Follower } from "./follow.ts";
 import { span } from "./moment.ts";
 import { count, type Paint } from "./show.ts";
-import { phaseOf, whatOf } from "./show-coordination.ts";
+import { phaseOf, shortRollout, whatOf } from "./show-coordination.ts";
 
 /** A rollout on a screen: a task for each node, with its phase and progress, or what it waits for. */
 
@@ -100,7 +100,7 @@ class Board {
 }
 
 function headline({ id, kind, startedBy }: RolloutView): string {
-  return `rollout ${id}: ${kind}, started by ${printable(startedBy)}`;
+  return `rollout ${shortRollout(id)}: ${kind}, started by ${printable(startedBy)}`;
 }
 
 function titleOf(node: RolloutNode, nowMs: number): string {

@@ -7,7 +7,7 @@ import { span } from "./moment.ts";
 import { watch } from "./patience.ts";
 import { changesBetween, type Change } from "./rollout-changes.ts";
 import { count, type Paint } from "./show.ts";
-import { stateStyle } from "./show-coordination.ts";
+import { shortRollout, stateStyle } from "./show-coordination.ts";
 import type { CommandParts } from "./coordination-commands.ts";
 
 /** `evenkeel rollout follow`: tells what happens until the rollout is done, halted or cancelled. */
@@ -65,21 +65,22 @@ function showChange(change: Change, rollout: RolloutView, paint: Paint): string 
 
 /** How the rollout stands or ended, in one line, with what to do when it is halted. */
 export function outcome(rollout: RolloutView, paint: Paint): string {
-  const { id, kind, phase, halt, nodes, changed, startedAt, endedAt } = rollout;
+  const { kind, phase, halt, nodes, changed, startedAt, endedAt } = rollout;
+  const name = shortRollout(rollout.id);
   switch (phase) {
     case "running":
-      return `rollout ${id} (${kind}): ${printable(rollout.forecast.text)}`;
+      return `rollout ${name} (${kind}): ${printable(rollout.forecast.text)}`;
     case "halted": {
       const busy = nodes.filter(({ state }) => ["draining", "drained", "working", "checking", "soaking"].includes(state)).map(({ node }) => node);
       const coming = busy.length === 0 ? "" : ` (${busy.join(", ")} ${busy.length === 1 ? "comes" : "come"} back first)`;
-      return `${paint.red(`rollout ${id} is halted: ${printable(halt?.why ?? "nobody said why")}`)}${coming}${halt === null || halt.cure === "" ? "" : `\n  → ${printable(halt.cure)}`}`;
+      return `${paint.red(`rollout ${name} is halted: ${printable(halt?.why ?? "nobody said why")}`)}${coming}${halt === null || halt.cure === "" ? "" : `\n  → ${printable(halt.cure)}`}`;
     }
     case "cancelled":
-      return paint.yellow(`rollout ${id} was cancelled`);
+      return paint.yellow(`rollout ${name} was cancelled`);
     case "done": {
       const skipped = nodes.filter(({ state }) => state === "skipped").length;
       const all = `${count(nodes.length - skipped, "node")} done${skipped === 0 ? "" : `, ${skipped} skipped`}`;
-      return paint.green(`rollout ${id} is done: ${all}, ${count(changed.length, "package")} changed, in ${span(startedAt, Date.parse(endedAt ?? startedAt))}`);
+      return paint.green(`rollout ${name} is done: ${all}, ${count(changed.length, "package")} changed, in ${span(startedAt, Date.parse(endedAt ?? startedAt))}`);
     }
   }
 }

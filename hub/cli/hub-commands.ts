@@ -24,7 +24,10 @@ export function hubCommands(terminal: Terminal = processTerminal(), clock: Pick<
   const status = connecting(new Command("status"))
     .description("the cluster at a glance: each node, its condition and why; quorum groups, and the rollout")
     .action((flags: ConnectionFlags) =>
-      ask<Status>(flags, readStatus, (status) => showStatus(status, paint, clock.nowMs()) + (status.coordination === null ? "" : `\n${showStanding(status.coordination, paint, clock.nowMs())}`)),
+      ask<Status>(flags, readStatus, (status) => {
+        const standing = status.coordination === null ? "" : showStanding(status.coordination, paint, clock.nowMs());
+        return showStatus(status, paint, clock.nowMs()) + (standing === "" ? "" : `\n${standing}`);
+      }),
     );
 
   const node = new Command("node").description("add, list and revoke nodes");

@@ -70,6 +70,13 @@ test("show says each node's state, why it waits, what changed, and how users wer
   expect(await evenkeel("rollout", "show", "r9")).toMatchObject({ code: 1, stderr: expect.stringContaining("there is no rollout r9") });
 });
 
+test("a rollout is known by the beginning of its id", async () => {
+  coordination.all = [rolloutOf("743a46a8-2d61-4473-b365-3fdd67f138fc", ["n1"]), rolloutOf("74aa46a8-2d61-4473-b365-3fdd67f138fc", ["n1"])];
+  expect((await evenkeel("rollout", "halt", "743a46a8", "--why", "wait")).stdout).toBe("rollout 743a46a8 is halted\n");
+  expect(coordination.asked).toMatchObject([["halt", "743a46a8-2d61-4473-b365-3fdd67f138fc"]]);
+  expect(await evenkeel("rollout", "show", "74")).toMatchObject({ code: 1, stderr: expect.stringContaining("2 rollouts that begin with 74") });
+});
+
 test("followed without a screen: a line for each change, until it is done", async () => {
   const follow = start(hub, ["rollout", "start", "--follow", "--nodes", "n1,n2"]);
   await follow.said(/rollout r1 \(update\)/);

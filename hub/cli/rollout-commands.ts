@@ -6,7 +6,7 @@ import { connecting, type ConnectionFlags } from "./connection.ts";
 import type { CommandParts } from "./coordination-commands.ts";
 import { follow, lineFollower } from "./follow.ts";
 import { paintFor } from "./show.ts";
-import { showRollout, showRollouts } from "./show-coordination.ts";
+import { shortRollout, showRollout, showRollouts } from "./show-coordination.ts";
 
 /** `evenkeel rollout`: start, steer and watch. Followed, it ends with 0 done, 1 cancelled or failed, 3 halted. */
 
@@ -32,7 +32,7 @@ export function rolloutCommand(parts: CommandParts): Command {
       .action(async (id: string | undefined, flags: ConnectionFlags) => {
         const client = clientFor(terminal, flags);
         if (client === null) return;
-        const found = id === undefined ? await current(client) : { ok: true as const, value: id };
+        const found = await findRollout(client, id);
         return found.ok ? followTo(client, found.value, flags, parts) : complain(terminal, flags, found);
       }),
   );
@@ -70,7 +70,7 @@ function startCommand(parts: CommandParts): Command {
       }
       const body = { kind: flags.kind, ...(flags.scope !== undefined && { scope: flags.scope }), ...(nodes !== undefined && { nodes }), ...(flags.window !== undefined && { window: flags.window }) };
       const start = (client: HubClient): Promise<Reply<Done>> => client.call("POST", "/rollouts", body);
-      if (flags.follow !== true) return asking<Done>(terminal, flags, start, ({ rollout }) => `rollout ${rollout} has begun: \`evenkeel rollout follow\` watches it\n`);
+      if (flags.follow !== true) return asking<Done>(terminal, flags, start, ({ rollout }) => `rollout ${shortRollout(rollout ?? "")} has begun: \`evenkeel rollout follow\` watches it\n`);
       const client = clientFor(terminal, flags);
       if (client === null) return;
       const begun = await start(client);
@@ -88,7 +88,7 @@ function steerCommand({ terminal }: CommandParts, what: "halt" | "resume" | "can
         terminal,
         flags,
         (client) => withRollout(client, id, (found) => client.call("POST", `/rollouts/${encodeURIComponent(found)}/${what}`, { why: flags.why, ...(flags.failed !== undefined && { failed: flags.failed }) })),
-        ({ rollout }) => `rollout ${rollout ?? id ?? ""} ${done}\n`,
+        ({ rollout }) => `rollout ${shortRollout(rollout ?? id ?? "")} ${done}\n`,
       ),
     );
 }
@@ -119,12 +119,19 @@ async function followTo(client: HubClient, id: string, flags: ConnectionFlags, p
 }
 
 async function withRollout<T>(client: HubClient, id: string | undefined, next: (id: string) => Promise<Reply<T>>): Promise<Reply<T>> {
-  if (id !== undefined) return next(id);
-  const found = await current(client);
+  const found = await findRollout(client, id);
   return found.ok ? next(found.value) : found;
 }
 
-async function current(client: HubClient): Promise<Reply<string>> {
+/** The id in full, of a rollout that is meant by its beginning, or by nothing. */
+async function findRollout(client: HubClient, beginning: string | undefined): Promise<Reply<string>> {
+  if (beginning !== undefined) {
+    const rollouts = await client.call<RolloutView[]>("GET", "/rollouts");
+    if (!rollouts.ok) return rollouts;
+    const found = rollouts.value.filter(({ id }) => id === beginning || id.startsWith(beginning)).map(({ id }) => id);
+    if (found.length > 1 && !found.includes(beginning)) return { ok: false, message: `there are ${found.length} rollouts that begin with ${beginning}: write more of it` };
+    return found.length === 0 || found.includes(beginning) ? { ok: true, value: beginning } : { ok: true, value: found[0] ?? beginning };
+  }
   const rollout = await currentOrNone(client);
   if (!rollout.ok) return rollout;
   return rollout.value === null ? { ok: false, message: "there is no rollout yet: `evenkeel rollout start` begins one" } : { ok: true, value: rollout.value.id };

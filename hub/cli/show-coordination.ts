@@ -25,7 +25,7 @@ export function gauge({ size, allowed, down, settling }: GroupView, paint: Paint
   const left = Math.max(0, allowed - down.length);
   const up = `${size - down.length} of ${size} up, may lose ${left === 0 ? (allowed === 0 ? "none" : "no more") : left}`;
   const style = down.length > allowed ? paint.red : left === 0 ? paint.yellow : paint.green;
-  const who = down.map(({ node, text }) => `${node}: ${printable(text)}`).join("; ");
+  const who = down.map(({ node, text }) => (text.startsWith(`${node} `) ? printable(text) : `${node}: ${printable(text)}`)).join("; ");
   return `${style(up)}${who === "" ? "" : paint.dim(` (${who})`)}${settling === null ? "" : paint.yellow(` ${printable(settling)}`)}`;
 }
 
@@ -38,7 +38,12 @@ const phaseStyles = { running: "cyan", halted: "red", done: "green", cancelled: 
 
 export function rolloutLine(rollout: RolloutView, paint: Paint): string {
   const what = rollout.phase === "halted" && rollout.halt !== null ? printable(rollout.halt.why) : printable(rollout.forecast.text);
-  return `${rollout.id}: ${rollout.kind} by ${printable(rollout.startedBy)}, ${paint[phaseStyles[rollout.phase]](rollout.phase)}: ${what}`;
+  return `${shortRollout(rollout.id)}: ${rollout.kind} by ${printable(rollout.startedBy)}, ${paint[phaseStyles[rollout.phase]](rollout.phase)}: ${what}`;
+}
+
+/** How people read a rollout's id, and may write it: its first eight characters. */
+export function shortRollout(id: string): string {
+  return printable(id.slice(0, 8));
 }
 
 export function showRollouts(rollouts: readonly RolloutView[], paint: Paint, nowMs: number): string {
@@ -46,7 +51,7 @@ export function showRollouts(rollouts: readonly RolloutView[], paint: Paint, now
   const rows = rollouts.map((rollout) => {
     const gone = rollout.nodes.filter(({ state }) => state === "done").length;
     return [
-      cell(rollout.id, paint.bold),
+      cell(shortRollout(rollout.id), paint.bold),
       cell(rollout.kind),
       cell(rollout.phase, paint[phaseStyles[rollout.phase]]),
       cell(`${gone} of ${rollout.nodes.length}`),
@@ -66,7 +71,7 @@ export function showRollout(rollout: RolloutView, paint: Paint, nowMs: number): 
   if (rollout.window !== null) lines.push(["window", `${rollout.window.name}, until ${wallClock(rollout.window.closesAt, nowMs)}${rollout.forecast.fits === "no" ? paint.yellow(", which is not enough for all") : ""}`]);
   for (const { check, looked, failed } of rollout.requests) lines.push([`check ${printable(check)}`, `${count(looked, "look")}, ${failed === 0 ? "none failed" : paint.red(`${failed} failed`)}`]);
   if (rollout.changed.length > 0) lines.push(["changed", changed(rollout.changed)]);
-  const title = `${paint.bold(`rollout ${rollout.id}`)}  ${rollout.kind} by ${printable(rollout.startedBy)}, ${wallClock(rollout.startedAt, nowMs)}: ${paint[phaseStyles[rollout.phase]](rollout.phase)}\n`;
+  const title = `${paint.bold(`rollout ${shortRollout(rollout.id)}`)}  ${rollout.kind} by ${printable(rollout.startedBy)}, ${wallClock(rollout.startedAt, nowMs)}: ${paint[phaseStyles[rollout.phase]](rollout.phase)}\n`;
   return `${title}\n${table([head(["NODE", "ROLE", "STATE", "SINCE", "WHAT"], paint), ...rows])}\n${titled(lines, paint)}`;
 }
 

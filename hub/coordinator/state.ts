@@ -221,6 +221,8 @@ export type Effect =
   /** Something that the owner should know, and that stays in the audit. */
   | { readonly do: "note"; readonly level: "info" | "warning"; readonly subject: string; readonly action: string; readonly text: string; readonly by: string }
   | { readonly do: "ended"; readonly ended: Ended }
+  /** Nodes are asked to look at their archives now. */
+  | { readonly do: "ask-updates"; readonly nodes: readonly NodeName[] }
   /** A node is away for too long: look at its power from outside. */
   | { readonly do: "look-outside"; readonly node: NodeName; readonly lease: LeaseId };
 

@@ -9,6 +9,9 @@ import { dueWindow, newRollout } from "./plan.ts";
 import type { Rollout, Watch, Wish } from "./state.ts";
 import { advanceRollout } from "./step.ts";
 
+/** So long a node may take to fetch its package lists. */
+const LOOK_PATIENCE_MS = 120_000;
+
 /** Runs the rollouts beside the coordinator: after each of its steps, and in the same transaction. */
 export class Conductor implements Companion<Campaigns> {
   /** What each node said last about its updates. */
@@ -16,10 +19,17 @@ export class Conductor implements Companion<Campaigns> {
   watch: Watch | null = null;
   readonly #newId: () => string;
   #policy: Policy | null = null;
+  /** When the nodes of a rollout were asked to look at their archives, and who has answered since. */
+  #asked: { readonly rollout: string; readonly atMonoMs: number; readonly heard: Set<NodeName> } | null = null;
 
   constructor(newId: () => string, known: ReadonlyMap<NodeName, UpdatesMessage>) {
     this.#newId = newId;
     this.updates = new Map(known);
+  }
+
+  heard(node: NodeName, message: UpdatesMessage): void {
+    this.updates.set(node, message);
+    this.#asked?.heard.add(node);
   }
 
   follow(policy: Policy): void {
@@ -33,11 +43,17 @@ export class Conductor implements Companion<Campaigns> {
     if (started !== null) campaigns = started;
     const rollout = activeRollout(campaigns) ?? lately(campaigns, ended);
     if (rollout === null) return { extra: campaigns, events: [], effects: [] };
-    const around = { now, coordinator: state, ended, updates: this.updates, durations: campaigns.durations, newId: () => this.#newId() as LeaseId };
+    const asks = rollout.phase === "running" && rollout.kind === "update" && this.#asked?.rollout !== rollout.id;
+    if (asks) this.#asked = { rollout: rollout.id, atMonoMs: now.monoMs, heard: new Set() };
+    const asked = this.#asked;
+    const around = {
+      looked: asked?.heard ?? new Set<NodeName>(),
+      lookedLongEnough: asked !== null && now.monoMs - asked.atMonoMs > LOOK_PATIENCE_MS,
+       now, coordinator: state, ended, updates: this.updates, durations: campaigns.durations, newId: () => this.#newId() as LeaseId };
     const advanced = advanceRollout(rollout, this.watch, around);
     this.watch = advanced.watch;
     if (advanced.rollout !== rollout) campaigns = withRollout(campaigns, advanced.rollout);
-    return { extra: campaigns, events: advanced.wishes.flatMap(eventOf), effects: advanced.wishes.flatMap((wish) => noteOf(wish, rollout)) };
+    return { extra: campaigns, events: advanced.wishes.flatMap(eventOf), effects: [...(asks ? [{ do: "ask-updates" as const, nodes: rollout.nodes.map(({ node }) => node) }] : []), ...advanced.wishes.flatMap((wish) => noteOf(wish, rollout))] };
   }
 
   /** A window opens a rollout, unless one is under way: a halted one waits for its owner's word, whatever the hour. */

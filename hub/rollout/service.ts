@@ -40,6 +40,7 @@ export interface ServiceParts {
   readonly patience: Patience;
   readonly newId: () => string;
   readonly send: (node: NodeName, order: LeaseOrder) => void;
+  readonly askUpdates: (nodes: readonly NodeName[]) => void;
   readonly note: (entry: { atMs: number; actor: string; action: string; subject: string; detail: string }) => Promise<void>;
   /** The machine that the hub runs on, when a node has said that it is the same. */
   readonly hubNode: () => NodeName | null;
@@ -70,6 +71,7 @@ export class CoordinationService implements Coordination {
     const conductor = new Conductor(parts.newId, known);
     const act = (effect: Effect): void | Promise<void> => {
       if (effect.do === "send") parts.send(effect.node, effect.order);
+      else if (effect.do === "ask-updates") parts.askUpdates(effect.nodes);
       else if (effect.do === "look-outside") parts.lookOutside(effect.node);
       else if (effect.do === "note") {
         parts.log[effect.level === "warning" ? "warn" : "info"]({ subject: effect.subject, by: effect.by, action: effect.action }, effect.text);
@@ -122,8 +124,9 @@ export class CoordinationService implements Coordination {
   }
 
   updates(node: NodeName, message: UpdatesMessage): void {
-    this.#conductor.updates.set(node, message);
+    this.#conductor.heard(node, message);
     this.#parts.changed();
+    void this.#runner.handle({ kind: "tick" }).catch(() => {});
   }
 
   /** Tells the coordinator which gating checks are not well, if that is news to it. */

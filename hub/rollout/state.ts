@@ -78,6 +78,10 @@ export interface Surroundings {
   /** Leases that ended in this step. */
   readonly ended: readonly Ended[];
   readonly updates: ReadonlyMap<NodeName, UpdatesMessage>;
+  /** Nodes whose word about their updates is newer than the rollout; the others have been asked. */
+  readonly looked: ReadonlySet<NodeName>;
+  /** They have been waited for long enough: who has not answered goes without. */
+  readonly lookedLongEnough: boolean;
   /** How long each node took the last time, from the slot to its return. */
   readonly durations: ReadonlyMap<NodeName, number>;
   readonly newId: () => LeaseId;

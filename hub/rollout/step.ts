@@ -146,6 +146,8 @@ class Turn {
     for (;;) {
       const waiting = this.rollout.nodes.find(({ state }) => state === "waiting" || state === "asked");
       if (waiting === undefined) return null;
+      // What it knew before the rollout began may be old: it is asked, and waited for a while.
+      if (waiting.state === "waiting" && this.rollout.kind === "update" && !this.#around.looked.has(waiting.node) && !this.#around.lookedLongEnough) return null;
       if (waiting.state === "waiting" && this.#hasNothingToDo(waiting.node)) {
         this.#set(waiting.node, { ...waiting, state: "skipped", endedAtMs: this.#around.now.wallMs, why: "nothing to do" });
         continue;
@@ -169,7 +171,7 @@ class Turn {
   #hasNothingToDo(node: NodeName): boolean {
     if (this.rollout.kind === "reboot" || this.rollout.plan.reboot === "always") return false;
     const known = this.#around.updates.get(node);
-    if (known === undefined || known.error !== null || known.reboot.needed === "yes") return false;
+    if (known === undefined || known.error !== null || !this.#around.looked.has(node) || known.reboot.needed === "yes") return false;
     return toInstall(known, this.rollout).length === 0;
   }
 

@@ -82,6 +82,8 @@ export const OrderMessage = z.discriminatedUnion("kind", [
   z.object({ ...versioned, kind: z.literal("plan"), id: z.string().max(64), branch: z.string().regex(/^(?!-)[\w./-]{1,255}$/).nullable() }),
   /** "Your certificate has been revoked" or "another machine has your id": say so in the log, and stay away for a while. */
   z.object({ ...versioned, kind: z.literal("refused"), message: z.string().max(1_000) }),
+  /** "Fetch the package lists and tell what is pending." */
+  z.object({ ...versioned, kind: z.literal("updates") }),
   ...leaseOrders,
 ]);
 export type OrderMessage = z.output<typeof OrderMessage>;

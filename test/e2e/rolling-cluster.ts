@@ -97,10 +97,15 @@ export async function openRolling(name: string, options: RollingOptions = {}): P
   };
   const home: HubHome = options.hubOnNode === true ? new HubOnNode(lab, last, settings) : new HubProcess(directory, lab.hostAddress, settings);
   const cupboard = new Cupboard({ directory, lab, example, home });
-  await cupboard.start();
-  await cupboard.pushExample();
-  for (const node of nodes) await cupboard.enrol(node);
-  await cupboard.waitConverged();
+  try {
+    await cupboard.start();
+    await cupboard.pushExample();
+    for (const node of nodes) await cupboard.enrol(node);
+    await cupboard.waitConverged();
+  } catch (error) {
+    await cupboard.stop();
+    throw error;
+  }
   const watcher = new Watcher(lab, nodes, SERVICE_PORT);
   const summary = async (): Promise<CoordinationSummary> => CoordinationSummary.parse(await cupboard.api("/coordination"));
   const rollout = async (): Promise<RolloutView> => RolloutView.parse((await summary()).rollout);

@@ -45,6 +45,8 @@ export class HubProcess implements HubHome {
     child.stderr.on("data", (chunk: Buffer) => log(chunk.toString()));
     await new Promise<void>((resolve, reject) => {
       const late = setTimeout(() => reject(new Error("the hub did not start in time")), START_TIMEOUT_MS);
+      // Whatever becomes of the test: the hub ends with it.
+      process.once("exit", () => child.kill("SIGKILL"));
       createInterface({ input: child.stdout }).on("line", (line) => {
         log(`${line}\n`);
         if (!line.includes('"the hub is up"')) return;
