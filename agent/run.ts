@@ -146,6 +146,8 @@ export async function runAgent(settings: Settings, places: Places, kinds: readon
   const housekeeping = repeat(RENEWAL_LOOK_EVERY_MS, () => renewWhenDue(settings, places, link, log));
   const facts = repeat(FACTS_EVERY_MS, () => tellFacts(machine.processes, link));
   await leases.prepare();
+  // Under a lease, this is part of its work.
+  if (leases.record?.phase !== "working") await updates.recover();
   await loop.start();
   await leases.start();
   const updatesLook = repeat(UPDATES_EVERY_MS, () => tellUpdates(updatesLooks++ % LOOKS_PER_REFRESH === 1));

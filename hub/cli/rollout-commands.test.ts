@@ -73,7 +73,7 @@ test("show says each node's state, why it waits, what changed, and how users wer
 test("a rollout is known by the beginning of its id", async () => {
   coordination.all = [rolloutOf("743a46a8-2d61-4473-b365-3fdd67f138fc", ["n1"]), rolloutOf("74aa46a8-2d61-4473-b365-3fdd67f138fc", ["n1"])];
   expect((await evenkeel("rollout", "halt", "743a46a8", "--why", "wait")).stdout).toBe("rollout 743a46a8 is halted\n");
-  expect(coordination.asked).toMatchObject([["halt", "743a46a8-2d61-4473-b365-3fdd67f138fc"]]);
+  expect(coordination.asked).toEqual([["halt", "743a46a8-2d61-4473-b365-3fdd67f138fc", { why: "wait" }, "admin"]]);
   expect(await evenkeel("rollout", "show", "74")).toMatchObject({ code: 1, stderr: expect.stringContaining("2 rollouts that begin with 74") });
 });
 
