@@ -7,7 +7,7 @@ import type { Logger } from "pino";
 import packageFile from "../package.json" with { type: "json" };
 import type { Clock } from "../shared/clock.ts";
 import type { SectionKind } from "../shared/config/settings-file.ts";
-import type { NodeName } from "../shared/ids.ts";
+import { NodeName } from "../shared/ids.ts";
 import { kinds as allKinds } from "../shared/kinds/index.ts";
 import { UpdatesMessage } from "../shared/protocol/updates.ts";
 import type { OrderMessage } from "../shared/protocol/messages.ts";
@@ -20,6 +20,7 @@ import { Inbox, type Hearing } from "./fleet/inbox.ts";
 import { Orders } from "./fleet/orders.ts";
 import { Presence } from "./fleet/presence.ts";
 import { FleetView } from "./fleet/view.ts";
+import { noOutsidePower } from "./bmc/power.ts";
 import { Checks } from "./checks/checks.ts";
 import { hubApp } from "./http/app.ts";
 import { Gate } from "./http/caller.ts";
@@ -183,7 +184,7 @@ async function start(settings: Settings, overrides: HubOverrides, { clock, log, 
       },
       note: (entry) => stores.access.note(entry),
       hubNode: () => later.hubNode ?? null,
-      lookOutside: (node) => log.warn({ node }, "a node did not come back; no BMC is configured, so that its power cannot be looked at from here"),
+      power: noOutsidePower,
       changed: () => changes.coordination(),
       log,
       onBug(error) {
@@ -319,7 +320,7 @@ function parsedUpdates(rows: ReadonlyMap<string, string>): ReadonlyMap<NodeName,
   return new Map(
     [...rows].flatMap(([node, body]) => {
       const parsed = UpdatesMessage.safeParse(JSON.parse(body));
-      return parsed.success ? [[node as NodeName, parsed.data] as const] : [];
+      return parsed.success ? [[NodeName.parse(node), parsed.data] as const] : [];
     }),
   );
 }

@@ -51,6 +51,7 @@ export function newRollout(policy: Policy, asked: NewRollout): Rollout {
     window: asked.window,
     canaryDoneAtMs: null,
     canarySoaked: false,
+    counts: {},
   };
 }
 

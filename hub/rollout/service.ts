@@ -9,6 +9,8 @@ import type { LeaseMessage, LeaseOrder } from "../../shared/protocol/lease.ts";
 import type { CoordinationSummary, HoldWord, LeaseTake, NodeWord, ReasonWord, RolloutStart, RolloutView, RolloutWord, WhyAnswer } from "../../shared/protocol/rollout.ts";
 import type { UpdatesMessage } from "../../shared/protocol/updates.ts";
 import { blackoutAt, blackoutEndMs, nextWindow, windowAt } from "../../shared/window.ts";
+import type { OutsidePower } from "../bmc/power.ts";
+import { lookOutside } from "../bmc/power.ts";
 import type { Checks } from "../checks/checks.ts";
 import type { Coordination, Word } from "../coordination.ts";
 import { Budget } from "../coordinator/budget.ts";
@@ -44,13 +46,14 @@ export interface ServiceParts {
   readonly note: (entry: { atMs: number; actor: string; action: string; subject: string; detail: string }) => Promise<void>;
   /** The machine that the hub runs on, when a node has said that it is the same. */
   readonly hubNode: () => NodeName | null;
-  readonly lookOutside: (node: NodeName) => void;
+  readonly power: OutsidePower;
   readonly changed: () => void;
   readonly log: Logger;
   readonly onBug: (error: unknown) => void;
 }
 
 const TICK_MS = 5_000;
+const COUNTS_KEPT_EVERY_MS = 30_000;
 
 /** Slots and rollouts for the rest of the hub: what happened goes in here, and what people ask. */
 export class CoordinationService implements Coordination {
@@ -60,6 +63,10 @@ export class CoordinationService implements Coordination {
   #desired: DesiredPolicy | null = null;
   #timer: Timer | null = null;
   #failing: string | null = null;
+  /** The rollout that requests are counted for, and the one before. */
+  #counting: string | null = null;
+  #counted = "";
+  #keptMs = 0;
 
   private constructor(parts: ServiceParts, runner: Runner<Campaigns>, conductor: Conductor) {
     this.#parts = parts;
@@ -72,7 +79,7 @@ export class CoordinationService implements Coordination {
     const act = (effect: Effect): void | Promise<void> => {
       if (effect.do === "send") parts.send(effect.node, effect.order);
       else if (effect.do === "ask-updates") parts.askUpdates(effect.nodes);
-      else if (effect.do === "look-outside") parts.lookOutside(effect.node);
+      else if (effect.do === "look-outside") return tellPower(parts, effect.node);
       else if (effect.do === "note") {
         parts.log[effect.level === "warning" ? "warn" : "info"]({ subject: effect.subject, by: effect.by, action: effect.action }, effect.text);
         return parts.note({ atMs: parts.clock.nowMs(), actor: effect.by, action: effect.action, subject: effect.subject, detail: effect.text });
@@ -87,6 +94,7 @@ export class CoordinationService implements Coordination {
     const tick = (): void => {
       this.#timer = this.#parts.clock.after(TICK_MS, () => {
         void this.checksChanged();
+        this.#count();
         void this.#runner.handle({ kind: "tick" }).catch(() => {});
         tick();
       });
@@ -96,6 +104,7 @@ export class CoordinationService implements Coordination {
 
   async stop(): Promise<void> {
     this.#timer?.cancel();
+    if (this.#counting !== null) await this.#keepCounts(this.#counting);
     await this.#runner.stop();
   }
 
@@ -149,7 +158,7 @@ export class CoordinationService implements Coordination {
       now: this.#runner.now(),
       patience: this.#parts.patience,
       updates: this.#conductor.updates,
-      counts: (id) => Object.entries(this.#parts.checks.countsOf(id) ?? {}).map(([check, { looked, failed }]) => ({ check, looked, failed })),
+      counts: ({ id, counts }) => Object.entries(this.#parts.checks.countsOf(id) ?? counts).map(([check, { looked, failed }]) => ({ check, looked, failed })),
     };
   }
 
@@ -345,15 +354,43 @@ export class CoordinationService implements Coordination {
     this.#conductor.follow(this.#policy());
   }
 
-  /** Requests are counted while a rollout is going on. */
+  /** Requests are counted while a rollout is going on; what was counted is kept, so that a restart of the hub forgets little. */
   #count(): void {
+    const { checks } = this.#parts;
     const active = activeRollout(this.#runner.extra);
-    if (active !== null) this.#parts.checks.startCounting(active.id);
+    if (active?.id !== this.#counting) {
+      if (this.#counting !== null) void this.#keepCounts(this.#counting).finally(() => checks.stopCounting(this.#counted));
+      this.#counted = this.#counting ?? "";
+      this.#counting = active?.id ?? null;
+      if (active !== null) checks.startCounting(active.id, active.counts);
+    } else if (active !== null && this.#parts.clock.monotonicMs() - this.#keptMs > COUNTS_KEPT_EVERY_MS) void this.#keepCounts(active.id);
+  }
+
+  async #keepCounts(id: string): Promise<void> {
+    this.#keptMs = this.#parts.clock.monotonicMs();
+    const counts = this.#parts.checks.countsOf(id);
+    if (counts === null) return;
+    await this.#runner
+      .alter((campaigns) => {
+        const rollout = campaigns.rollouts.get(id);
+        return rollout === undefined ? { refused: "gone" } : { extra: withRollout(campaigns, { ...rollout, counts }), events: [] };
+      })
+      .catch(() => {});
   }
 
   async #noteBy(by: string, action: string, subject: string, detail: string): Promise<void> {
     await this.#parts.note({ atMs: this.#parts.clock.nowMs(), actor: by, action, subject, detail });
   }
+}
+
+/** Not waited for: a BMC may take a minute, and the coordinator must not. */
+function tellPower({ power, log, note, clock }: ServiceParts, node: NodeName): void {
+  void lookOutside(power, node)
+    .then(async (text) => {
+      log.warn({ node }, text);
+      await note({ atMs: clock.nowMs(), actor: "hub", action: "power", subject: node, detail: text });
+    })
+    .catch((error: unknown) => log.error({ err: error, node }, "could not look at a node's power"));
 }
 
 export function policyOf(desired: DesiredPolicy | null, hubNode: NodeName | null): Policy {

@@ -25,6 +25,8 @@ export interface Rollout {
   /** When the last canary was done, for people; how long it has been watched is measured by {@link Watch}. */
   readonly canaryDoneAtMs: number | null;
   readonly canarySoaked: boolean;
+  /** Looks at the service checks while it ran, as far as they were kept. */
+  readonly counts: Readonly<Record<string, { readonly looked: number; readonly failed: number }>>;
 }
 
 export interface Halt {

@@ -19,7 +19,7 @@ export interface Scene {
   readonly now: Now;
   readonly patience: Patience;
   readonly updates: ReadonlyMap<NodeName, UpdatesMessage>;
-  readonly counts: (rollout: string) => RolloutView["requests"];
+  readonly counts: (rollout: Rollout) => RolloutView["requests"];
 }
 
 export function denialView({ code, text, sinceMs, cure }: Denial): DenialView {
@@ -97,7 +97,7 @@ export function rolloutView(rollout: Rollout, scene: Scene, budget: Budget): Rol
     window: rollout.window === null ? null : { name: rollout.window.name, closesAt: isoTime(rollout.window.closesAtMs) },
     canarySoakUntil: rollout.canaryDoneAtMs === null || rollout.canarySoaked || rollout.phase !== "running" ? null : isoTime(scene.now.wallMs + Math.max(0, rollout.plan.canarySoakMs - watchedMs)),
     forecast: { doneAt: outlook.doneAtMs === null ? null : isoTime(outlook.doneAtMs), fits: outlook.fits, text: outlook.text },
-    requests: scene.counts(rollout.id),
+    requests: scene.counts(rollout),
   };
 }
 

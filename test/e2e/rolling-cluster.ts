@@ -16,13 +16,13 @@ export interface RollingCluster {
   readonly home: HubHome;
   readonly nodes: readonly string[];
   readonly watcher: Watcher;
-  summary(): Promise<CoordinationSummary>;
-  rollout(): Promise<RolloutView>;
+  readonly summary: () => Promise<CoordinationSummary>;
+  readonly rollout: () => Promise<RolloutView>;
   /** Waits until the rollout is in such a phase. */
-  reaches(phase: RolloutView["phase"], timeoutMs?: number): Promise<RolloutView>;
+  readonly reaches: (phase: RolloutView["phase"], timeoutMs?: number) => Promise<RolloutView>;
   /** Every node is well, and nobody holds a slot. */
-  isQuiet(timeoutMs?: number): Promise<void>;
-  close(): Promise<void>;
+  readonly isQuiet: (timeoutMs?: number) => Promise<void>;
+  readonly close: () => Promise<void>;
 }
 
 export interface RollingOptions {

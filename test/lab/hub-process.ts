@@ -112,7 +112,7 @@ export class HubOnNode implements HubHome {
     if (!existsSync(join(root, "node_modules"))) throw new Error("the project is not set up");
     await this.#lab.writeFile(this.#node, "/etc/evenkeel/hub.json", JSON.stringify({ ...this.#settings, dataDir: "/var/lib/evenkeel-hub" }));
     await this.#lab.writeFile(this.#node, "/etc/systemd/system/evenkeel-hub.service", unit);
-    await this.#shell("systemctl daemon-reload && systemctl enable -q --now evenkeel-hub && for i in $(seq 300); do test -e /var/lib/evenkeel-hub/admin.token && exit 0; sleep 0.2; done; journalctl -u evenkeel-hub | tail -20 >&2; exit 1");
+    await this.#shell("systemctl daemon-reload && systemctl enable -q --now evenkeel-hub && for i in $(seq 300); do journalctl -u evenkeel-hub | grep -q hub.is.up && exit 0; sleep 0.2; done; journalctl -u evenkeel-hub | tail -20 >&2; exit 1");
   }
 
   async stop(): Promise<void> {

@@ -134,23 +134,27 @@ export class Hub {
       const kills = this.#strike(result.effects);
       if (this.#dies("hub dies before a write", kills === "before")) return gone;
       this.#disk = result.state.durable;
+      this.#decided(happening, result.effects);
       if (this.#dies("hub dies after a write", kills === "after")) return gone;
     }
     this.#state = result.state;
+    for (const effect of result.effects) {
+      if (effect.do === "send") this.#parts.send(effect.node, effect.order);
+      else if (effect.do === "ended") this.#watchEnd(before, effect.ended);
+      else if (effect.do === "look-outside") this.#parts.lookOutside(effect.node);
+      else if (effect.do === "note") world.say("hub", () => `${effect.action} ${effect.subject}: ${effect.text}`);
+    }
+    return result.answer;
+  }
+
+  /** What is written down is decided, by the membership of that moment, whether the order leaves now or after the next start. */
+  #decided(happening: Happening, effects: readonly Effect[]): void {
     if (happening.kind === "membership" && happening.commit !== this.#seenCommit) {
       this.#seenCommit = happening.commit;
       const [groups, members] = [happening.groups, happening.members];
       this.#parts.observer.membership(members.map(({ name }) => name), Object.fromEntries(groups) as Readonly<Record<string, GroupSpec>>);
     }
-    for (const effect of result.effects) {
-      if (effect.do === "send") {
-        this.#watch(effect.node, effect.order);
-        this.#parts.send(effect.node, effect.order);
-      } else if (effect.do === "ended") this.#watchEnd(before, effect.ended);
-      else if (effect.do === "look-outside") this.#parts.lookOutside(effect.node);
-      else if (effect.do === "note") world.say("hub", () => `${effect.action} ${effect.subject}: ${effect.text}`);
-    }
-    return result.answer;
+    for (const effect of effects) if (effect.do === "send") this.#watch(effect.node, effect.order);
   }
 
   /** Why a node may not go now, in the hub's own words. */

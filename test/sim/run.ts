@@ -216,6 +216,7 @@ class Simulation {
     };
     for (const [index, deed] of then.entries()) {
       world.after((index + 1) * everyMs, () => {
+        if (this.#calm) return;
         if (deed === "hub-restore") hub.restore(everyMs, world.chance.between(1_000, 60_000));
         else again(deed);
       });
@@ -271,9 +272,11 @@ class Simulation {
     });
   }
 
-  #giveBack(node: string, holder: "script" | "fleetlock", id: string | null): void {
+  /** Again and again until the hub has heard it; only then does the holder go on. */
+  #giveBack(node: string, holder: "script" | "fleetlock", id: string | null, heard = (): void => {}): void {
     const answer = this.hub.handle({ kind: "give-back", node: node as NodeName, holder, id: id as LeaseId | null, by: "ada" });
-    if (!answer.ok) this.world.after(5_000, () => this.#giveBack(node, holder, id));
+    if (answer.ok) heard();
+    else this.world.after(5_000, () => this.#giveBack(node, holder, id, heard));
   }
 
   /** Zincati: asks until it gets the slot, reboots, and says that it has started, until somebody hears it. */
@@ -289,8 +292,7 @@ class Simulation {
       this.observer.down(name, answer.lease);
       world.after(world.chance.between(10_000, 60_000), () => {
         this.observer.restored(name);
-        this.#giveBack(name, "fleetlock", null);
-        this.#lockLoop(name);
+        this.#giveBack(name, "fleetlock", null, () => this.#lockLoop(name));
       });
     });
   }
