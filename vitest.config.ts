@@ -1,8 +1,8 @@
 import { defineConfig } from "vitest/config";
 
 /**
- * Three groups, one after the other: what runs in memory and on loopback; what checks the project itself; and what needs
- * real nodes, one file at a time, because the machine that CI gives has two cores.
+ * Four groups, one after the other: what runs in memory and on loopback; what checks the project itself; the simulation; and
+ * what needs real nodes, one file at a time, because the machine that CI gives has two cores.
  */
 export default defineConfig({
   test: {
@@ -26,13 +26,22 @@ export default defineConfig({
       },
       {
         test: {
+          // Both cores, one file after the other.
+          name: "sim",
+          include: ["test/sim/**/*.test.ts"],
+          fileParallelism: false,
+          sequence: { groupOrder: 3 },
+        },
+      },
+      {
+        test: {
           name: "real",
           include: ["test/{lab,e2e}/**/*.test.ts"],
           fileParallelism: false,
           pool: "forks",
           testTimeout: 180_000,
           hookTimeout: 300_000,
-          sequence: { groupOrder: 3 },
+          sequence: { groupOrder: 4 },
         },
       },
     ],

@@ -49,7 +49,8 @@ function abortLease(draft: Draft, lease: Lease, why: string): Answer {
   const early: readonly LeasePhase[] = ["draining", "drained"];
   if (lease.phase === "aborting") return { ok: true };
   if (!early.includes(lease.phase)) return no("too-late", `${lease.node} has had its second word: it is past the point of no return`, lease.work.do === "hold" ? `\`evenkeel resume ${lease.node}\` brings it back` : "wait until it is back");
-  sendAbort(draft, draft.enter(lease, "aborting", { why, calledOffBy: "hub", challenge: null }));
+  // The challenge stays: a grant that is still under way can be acted upon, whatever is said after it.
+  sendAbort(draft, draft.enter(lease, "aborting", { why, calledOffBy: "hub" }));
   return { ok: true };
 }
 

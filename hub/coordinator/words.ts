@@ -79,6 +79,11 @@ function forgotten(draft: Draft, lease: Lease, word: LeaseMessage): void {
     else offerAgain(draft, lease, word);
     return;
   }
+  // Aborted before the node had taken it. As soon as the node has another challenge, it never will.
+  if (lease.phase === "aborting" && lease.challenge !== null) {
+    if (word.challenge !== lease.challenge) draft.end(lease, "void", lease.why);
+    return;
+  }
   stick(draft, lease, `${lease.node} has lost its own record of the lease, so that what it drained may still be drained: look at it, put back what is missing, and clear the lease`);
 }
 
@@ -118,7 +123,7 @@ function foreign(draft: Draft, node: NodeName, word: LeaseMessage, record: NodeL
   // A node holds one lease at a time: with what we know of it is through, or has never taken it and cannot any more.
   if (known !== undefined) {
     if (known.holder !== "agent") return;
-    if (known.phase === "draining" && known.challenge === word.challenge) {
+    if ((known.phase === "draining" || known.phase === "aborting") && known.challenge === word.challenge) {
       stick(draft, known, `${node} says that it holds another lease (${record.lease}): look at it, and clear this one`);
       return;
     }
@@ -181,6 +186,11 @@ function follow(draft: Draft, before: Lease, word: LeaseMessage, record: NodeLea
   let lease = before;
   if (lease.progress !== record.progress || lease.why !== record.why || (record.result !== null && lease.result === null)) {
     lease = { ...lease, progress: record.progress, why: record.why ?? lease.why, result: record.result ?? lease.result };
+    draft.setLease(lease);
+  }
+  // Aborted, and the node has it: the grant is spent.
+  if (lease.phase === "aborting" && lease.challenge !== null) {
+    lease = { ...lease, challenge: null };
     draft.setLease(lease);
   }
   switch (record.phase) {

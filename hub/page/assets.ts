@@ -15,16 +15,17 @@ export interface Asset {
 export const ASSETS_PREFIX = "/assets/";
 
 export const assets = {
-  style: asset("style.css", "text/css; charset=utf-8"),
+  style: asset("style.css", "text/css; charset=utf-8", "rollout.css"),
   live: asset("live.js", "text/javascript; charset=utf-8"),
   icon: asset("icon.svg", "image/svg+xml"),
   iconAlert: asset("icon-alert.svg", "image/svg+xml"),
 } as const;
 
-/** The files lie beside this one; a bundle must have them beside itself. */
-function asset(fileName: string, contentType: string): Asset {
-  // Indentation is for those who read the source; none of these files has text in which a line's start would matter.
-  const body = readFileSync(new URL(fileName, import.meta.url), "utf8").replace(/^\s+/gm, "");
+/** The files lie beside this one; a bundle must have them beside itself. `rest` is appended. */
+function asset(fileName: string, contentType: string, ...rest: readonly string[]): Asset {
+  const text = [fileName, ...rest].map((name) => readFileSync(new URL(name, import.meta.url), "utf8")).join("");
+  // Indentation and lines of comment are for those who read the source; none of these files has text in which a line's start would matter.
+  const body = text.replace(/^\s+/gm, "").replace(/^\/\/.*\n/gm, "");
   const hash = createHash("sha256").update(body).digest("base64url").slice(0, 12);
   return { path: `${ASSETS_PREFIX}${fileName.replace(/(\.\w+)$/, `.${hash}$1`)}`, contentType, body };
 }

@@ -1,12 +1,16 @@
 import { html } from "hono/html";
 import { shortCommit } from "../../shared/ids.ts";
 import type { ClusterSummary, CommitSummary, NodeSummary } from "../../shared/protocol/api.ts";
+import type { CoordinationSummary } from "../../shared/protocol/rollout.ts";
 import { errorView, resourceName } from "./changes.ts";
 import { arrivalMarks, pushedBy, slowest } from "./commits.ts";
 import { CONDITION_LOOKS, conditionPill, conditionTally, symbol, type Tone } from "./condition.ts";
 import { capped, clip, duration, type Html, more, nodeHref, plain, plural, prose, timeAgo } from "./format.ts";
 import { type Headline, headlineOf, inOrder, isMember } from "./headline.ts";
+import { checkStrip, headlineWithChecks } from "./checks.ts";
 import { boat } from "./layout.ts";
+import { standingSection } from "./standing.ts";
+import { standingLine, standingOf, standingPairs } from "./updates.ts";
 
 /** Up to this many nodes, each has a card with all that matters; above it, nodes without trouble get a small one. */
 const LARGE_CARDS_MAX = 12;
@@ -16,12 +20,31 @@ const COMMITS_MAX = 8;
 const FAILING_NAMES_MAX = 4;
 const PROBLEMS_PER_CARD_MAX = 2;
 
-/** The cluster at a glance: first what it comes down to, then the nodes, those in trouble first, then the latest commits. */
-export function clusterView(summary: ClusterSummary, commits: readonly CommitSummary[], nowMs: number): Html {
-  const headline = headlineOf(summary);
-  return html`${hero(summary, headline, nowMs)}
+/** What the page shows, read at one moment. `standing` is null where there is no coordinator. */
+export interface ClusterFacts {
+  readonly summary: ClusterSummary;
+  readonly commits: readonly CommitSummary[];
+  readonly standing: CoordinationSummary | null;
+}
+
+/** Nodes and services in one sentence. */
+export function clusterHeadline({ summary, standing }: Pick<ClusterFacts, "summary" | "standing">): Headline {
+  return headlineWithChecks(headlineOf(summary), standing?.checks ?? []);
+}
+
+/**
+ * The cluster at a glance: what users use, what it all comes down to, who may go down, then the nodes, those in trouble
+ * first, then the latest commits.
+ *
+ * @param may whether the reader is an admin
+ */
+export function clusterView(facts: ClusterFacts, may: boolean, nowMs: number): Html {
+  const { summary, commits, standing } = facts;
+  return html`${standing === null ? "" : checkStrip(standing.checks, nowMs)}
+${hero(summary, clusterHeadline(facts), nowMs)}
 ${summary.nodes.length === 0 || summary.head === null ? nextSteps(summary) : ""}
-${summary.nodes.length === 0 ? "" : nodeCards(summary, commits, nowMs)}
+${standing === null || standing.groups.length === 0 ? "" : standingSection(standing, may, nowMs)}
+${summary.nodes.length === 0 ? "" : nodeCards(facts, nowMs)}
 ${commits.length === 0 ? "" : recentCommits(summary, commits, nowMs)}`;
 }
 
@@ -44,20 +67,21 @@ function headLine(summary: ClusterSummary, head: CommitSummary, nowMs: number): 
     <p class="meta">${pushedBy(head, nowMs)}${arrived ? ` · on ${members.length === 1 ? "the node" : `all ${plural(members.length, "node")}`} after ${duration(slowest(head.arrivals))}` : ""}</p>`;
 }
 
-function nodeCards(summary: ClusterSummary, commits: readonly CommitSummary[], nowMs: number): Html {
+function nodeCards(facts: ClusterFacts, nowMs: number): Html {
+  const { summary } = facts;
   const { shown, hidden } = capped(inOrder(summary.nodes), CARDS_MAX);
   const many = summary.nodes.length > LARGE_CARDS_MAX;
   const troubled = shown.filter(({ condition }) => CONDITION_LOOKS[condition].attention);
   const others = shown.filter(({ condition }) => !CONDITION_LOOKS[condition].attention);
   return html`<section aria-labelledby="nodes">
   <h2 id="nodes">Nodes</h2>
-  ${troubled.length === 0 ? "" : html`<ul class="cards troubled" id="troubled">${troubled.map((node) => card(node, summary.head, commits, nowMs))}</ul>`}
-  ${others.length === 0 ? "" : html`<ul class="cards${many ? " small" : ""}" id="others">${others.map((node) => (many ? smallCard(node, nowMs) : card(node, summary.head, commits, nowMs)))}</ul>`}
+  ${troubled.length === 0 ? "" : html`<ul class="cards troubled" id="troubled">${troubled.map((node) => card(node, facts, nowMs))}</ul>`}
+  ${others.length === 0 ? "" : html`<ul class="cards${many ? " small" : ""}" id="others">${others.map((node) => (many ? smallCard(node, facts, nowMs) : card(node, facts, nowMs)))}</ul>`}
   ${more(hidden)}
 </section>`;
 }
 
-function card(node: NodeSummary, head: CommitSummary | null, commits: readonly CommitSummary[], nowMs: number): Html {
+function card(node: NodeSummary, { summary: { head }, commits, standing }: ClusterFacts, nowMs: number): Html {
   const tone: Tone = CONDITION_LOOKS[node.condition].tone;
   return html`<li class="card" id="card-${node.name}" data-tone="${tone}">
   <header><h3><a id="to-${node.name}" href="${nodeHref(node.name)}">${clip(node.name, 63)}</a></h3>${conditionPill(node.condition)}</header>
@@ -66,6 +90,7 @@ function card(node: NodeSummary, head: CommitSummary | null, commits: readonly C
   <dl class="pairs">
     <div><dt>Commit</dt><dd>${commitOf(node, head, commits)}</dd></div>
     <div><dt>Last seen</dt><dd>${lastSeen(node, nowMs)}</dd></div>
+    ${standingPairs(standingOf(node.name, standing))}
     ${isMember(node) ? html`<div><dt>Drift repaired, 24 h</dt><dd>${node.driftRepairs24h === 0 ? "none" : `${node.driftRepairs24h}\u00d7`}</dd></div>` : ""}
     ${node.roles.length === 0 ? "" : html`<div class="extra"><dt>${node.roles.length === 1 ? "Role" : "Roles"}</dt><dd>${clip(node.roles.join(", "), 80)}</dd></div>`}
     ${node.address === null ? "" : html`<div class="extra"><dt>Address</dt><dd>${clip(node.address, 64)}</dd></div>`}
@@ -80,10 +105,11 @@ export function whyIsShownBelow({ condition, converge }: NodeSummary): boolean {
   return condition === "failing" && converge.failing.length + converge.problems.length > 0;
 }
 
-function smallCard(node: NodeSummary, nowMs: number): Html {
+function smallCard(node: NodeSummary, { standing }: ClusterFacts, nowMs: number): Html {
   return html`<li class="card" id="card-${node.name}" data-tone="${CONDITION_LOOKS[node.condition].tone}">
   <header><h3><a id="to-${node.name}" href="${nodeHref(node.name)}">${clip(node.name, 63)}</a></h3>${conditionPill(node.condition)}</header>
   <p class="meta">${node.commit === null ? "no commit" : html`<code>${shortCommit(node.commit)}</code>`} · ${lastSeen(node, nowMs)}</p>
+  ${standingLine(standingOf(node.name, standing))}
 </li>`;
 }
 

@@ -11,11 +11,15 @@ export interface Frame {
   /** Null where it is not known or not to be told: on the login page, and when the database cannot be read. */
   readonly cluster: string | null;
   readonly hubVersion: string | null;
-  readonly active: "cluster" | "commits" | null;
+  readonly active: "cluster" | "rollout" | "commits" | null;
   /** Turns the tab's icon into the one that heels. */
   readonly alert: boolean;
   /** Whether the script follows the hub's events and keeps the page current. */
   readonly live: boolean;
+  /** Something on it moves that no event tells of: the script fetches the page again every ten seconds. */
+  readonly moves?: boolean;
+  /** Where the same stands as JSON; the cluster, unless given. */
+  readonly json?: string;
   readonly nowMs: number;
   readonly body: Html;
 }
@@ -45,11 +49,11 @@ ${frame.live ? html`<script type="module" src="${assets.live.path}"></script>` :
     ${frame.live ? liveState(frame.nowMs) : ""}
   </div>
 </header>
-<main id="main" tabindex="-1"${frame.live ? html` data-now="${frame.nowMs}"` : ""}>
+<main id="main" tabindex="-1"${frame.live ? html` data-now="${frame.nowMs}"${frame.moves === true ? html` data-moves` : ""}` : ""}>
 ${frame.body}
 </main>
 <footer class="foot">
-  <p>Evenkeel${frame.hubVersion === null ? "" : ` ${plain(frame.hubVersion)}`}${frame.cluster === null ? "" : html` · the same as <a href="/api/v1/cluster">JSON</a>`}</p>
+  <p>Evenkeel${frame.hubVersion === null ? "" : ` ${plain(frame.hubVersion)}`}${frame.cluster === null ? "" : html` · the same as <a href="${frame.json ?? "/api/v1/cluster"}">JSON</a>`}</p>
   ${frame.live ? html`<form method="post" action="/logout"><button>Log out</button></form>` : ""}
 </footer>
 </body>
@@ -62,6 +66,7 @@ function navigation(cluster: string, active: Frame["active"]): Html {
     html`<li><a href="${href}"${active === page ? raw(' aria-current="page"') : ""}>${words}</a></li>`;
   return html`<nav aria-label="Pages"><ul>
       ${link("/", "cluster", cluster)}
+      ${link("/rollout", "rollout", "Rollout")}
       ${link("/commits", "commits", "Commits")}
     </ul></nav>`;
 }

@@ -78,4 +78,6 @@ function connect() {
 say("connecting…");
 connect();
 setInterval(tick, 1e3);
+// What moves by itself, like the bars of a rollout.
+setInterval(() => "moves" in main.dataset && soon(0), 1e4);
 document.onvisibilitychange = () => soon(0);

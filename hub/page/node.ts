@@ -15,8 +15,8 @@ const FACTS_MAX = 60;
 /** Agents renew long before; a certificate this close to its end has failed to be renewed. */
 const CERTIFICATE_WARN_MS = 14 * 24 * 60 * 60 * 1_000;
 
-/** One node: how it is and why, what it would change now, what it did, what it is. */
-export function nodeView(node: NodeDetail, head: CommitSummary | null, commits: readonly CommitSummary[], nowMs: number): Html {
+/** One node: how it is and why, why it is not being rebooted (`coordination`), what it would change now, what it did, what it is. */
+export function nodeView(node: NodeDetail, head: CommitSummary | null, commits: readonly CommitSummary[], nowMs: number, coordination: Html | string = ""): Html {
   return html`<nav class="crumbs" aria-label="Where you are"><a href="/">Cluster</a> <span aria-hidden="true">/</span> <span aria-current="page">${clip(node.name, 63)}</span></nav>
 <section class="node-head" data-tone="${CONDITION_LOOKS[node.condition].tone}">
   <h1>${clip(node.name, 63)} ${conditionPill(node.condition)}</h1>
@@ -34,6 +34,7 @@ export function nodeView(node: NodeDetail, head: CommitSummary | null, commits: 
 </section>
 ${node.condition === "waiting" ? enrolHint(node) : ""}
 ${trouble(node, nowMs)}
+${coordination}
 ${plan(node, nowMs)}
 ${history(node, nowMs)}
 ${facts(node)}`;

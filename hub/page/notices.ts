@@ -83,6 +83,16 @@ export function unknownConvergePage(cluster: string): Html {
   });
 }
 
+export function unknownRolloutPage(cluster: string): Html {
+  return errorPage({
+    status: 404,
+    title: "No such rollout",
+    message: "There is no rollout of that name. Only the last ones are kept, so it may have been here once.",
+    next: html`<p><a class="button" href="/rollouts">All rollouts</a></p>`,
+    cluster,
+  });
+}
+
 export function brokenPage(): Html {
   return errorPage({
     status: 500,

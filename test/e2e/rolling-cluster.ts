@@ -30,6 +30,10 @@ export interface RollingOptions {
   /** The hub lives on the last node. */
   readonly hubOnNode?: boolean;
   readonly clusterYaml?: string;
+  /** An address that keepalived moves between the nodes, and a check on what answers there, which gates. */
+  readonly vip?: boolean;
+  /** Minutes that each node is watched; the canary as long again. */
+  readonly soakMinutes?: number;
 }
 
 /** The port of the toy service on every node: whoever does not answer there is down. */
@@ -44,31 +48,56 @@ Restart=on-failure
 WantedBy=multi-user.target
 `;
 
-function clusterYaml(extra: string): string {
+/** No node takes the address back by itself when it returns: that would be one move more. */
+const keepalived = `vrrp_instance even {
+  state BACKUP
+  nopreempt
+  interface host0
+  virtual_router_id 51
+  priority <%= 200 - Number(it.node.name.slice(1)) %>
+  advert_int 1
+  unicast_src_ip <%= it.node.address %>
+  unicast_peer {
+<% for (const node of it.cluster.nodes) { if (node.name !== it.node.name) { %>
+    <%= node.address %>
+<% } } %>
+  }
+  virtual_ipaddress {
+    <%= it.vars.vip %>/24
+  }
+}
+`;
+
+const vipRole = `files:
+  /etc/keepalived/keepalived.conf:
+    content: {template: keepalived.eta}
+`;
+
+function clusterYaml(extra: string, soakMinutes: number): string {
   return `name: cupboard
 signers:
   - name: owner
     ssh: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1WPc3tOOKpuC3O4P+1e1wAHiQHtjmtytM49HtWwHbx replace-me@example
 updates:
   canary: [n1]
-  canarySoakMinutes: 0.05
-  soakMinutes: 0.05
+  canarySoakMinutes: ${soakMinutes}
+  soakMinutes: ${soakMinutes}
   nodeMinutes: 3
   drainTimeoutMinutes: 1
 ${extra}`;
 }
 
-const role = `packages:
+const role = (vip: boolean): string => `packages:
   even-tool: present
 services:
   even-web.service:
     unit: {file: even-web.service}
     enabled: true
     running: true
-drain:
+${vip ? "  keepalived.service:\n    enabled: true\n    running: true\n" : ""}drain:
   units:
-    even-web.service: {order: 10}
-`;
+    even-web.service: {order: 20}
+${vip ? "    keepalived.service: {order: 10}\n" : ""}`;
 
 export async function openRolling(name: string, options: RollingOptions = {}): Promise<RollingCluster> {
   await bundleAgent();
@@ -76,15 +105,19 @@ export async function openRolling(name: string, options: RollingOptions = {}): P
   const directory = join(root, ".lab", `${name}-cupboard`);
   const example = await mkdtemp(join(tmpdir(), "rolling-"));
   for (const folder of ["nodes", "roles", "files"]) await mkdir(join(example, folder));
-  await writeFile(join(example, "cluster.yaml"), clusterYaml(options.clusterYaml ?? ""));
-  await writeFile(join(example, "roles", "all.yaml"), role);
+  const vip = options.vip === true;
+  await writeFile(join(example, "roles", "all.yaml"), role(vip) + (vip ? vipRole : ""));
+  await writeFile(join(example, "files", "keepalived.eta"), keepalived);
   await writeFile(join(example, "files", "even-web.service"), service);
   for (const [index, node] of nodes.entries()) await writeFile(join(example, "nodes", `${node}.yaml`), `address: 10.77.1.1${index + 1}\nroles: [all]\n`);
   const binds = [{ from: join(root, "dist", "evenkeel"), to: "/usr/lib/evenkeel" }, ...(options.hubOnNode === true ? [{ from: root, to: "/opt/evenkeel" }] : [])];
-  const lab = new Lab({ name, nodes, binds, downOnExit: true });
+  const lab = new Lab({ name, nodes, binds, downOnExit: true, ...(vip && { flavour: "cluster" as const }) });
   await lab.wipe();
   await rm(directory, { recursive: true, force: true });
   await lab.up();
+  const address = lab.hostAddress.replace(/\.\d+$/, ".100");
+  const check = `checks:\n  web:\n    http: http://${address}:${SERVICE_PORT}/\n    everySeconds: 1\n    timeoutSeconds: 3\nvars:\n  vip: ${address}\n`;
+  await writeFile(join(example, "cluster.yaml"), clusterYaml((vip ? check : "") + (options.clusterYaml ?? ""), options.soakMinutes ?? 0.05));
   await lab.publish("even-tool", "1.0");
   const last = nodes.at(-1) ?? "n1";
   const settings = {

@@ -18,6 +18,8 @@ export interface HubParts {
   send(node: string, order: LeaseOrder): void;
   /** A node is away for too long: somebody looks at its power. */
   lookOutside(node: string): void;
+  /** A slot was freed by a person's word. */
+  cleared(lease: string, node: string): void;
   /** The hub runs, and listens. */
   up(): void;
 }
@@ -134,13 +136,12 @@ export class Hub {
       const kills = this.#strike(result.effects);
       if (this.#dies("hub dies before a write", kills === "before")) return gone;
       this.#disk = result.state.durable;
-      this.#decided(happening, result.effects);
+      this.#decided(happening, before, result.effects);
       if (this.#dies("hub dies after a write", kills === "after")) return gone;
     }
     this.#state = result.state;
     for (const effect of result.effects) {
       if (effect.do === "send") this.#parts.send(effect.node, effect.order);
-      else if (effect.do === "ended") this.#watchEnd(before, effect.ended);
       else if (effect.do === "look-outside") this.#parts.lookOutside(effect.node);
       else if (effect.do === "note") world.say("hub", () => `${effect.action} ${effect.subject}: ${effect.text}`);
     }
@@ -148,13 +149,16 @@ export class Hub {
   }
 
   /** What is written down is decided, by the membership of that moment, whether the order leaves now or after the next start. */
-  #decided(happening: Happening, effects: readonly Effect[]): void {
+  #decided(happening: Happening, before: State, effects: readonly Effect[]): void {
     if (happening.kind === "membership" && happening.commit !== this.#seenCommit) {
       this.#seenCommit = happening.commit;
       const [groups, members] = [happening.groups, happening.members];
       this.#parts.observer.membership(members.map(({ name }) => name), Object.fromEntries(groups) as Readonly<Record<string, GroupSpec>>);
     }
-    for (const effect of effects) if (effect.do === "send") this.#watch(effect.node, effect.order);
+    for (const effect of effects) {
+      if (effect.do === "send") this.#watch(effect.node, effect.order);
+      else if (effect.do === "ended") this.#watchEnd(before, effect.ended);
+    }
   }
 
   /** Why a node may not go now, in the hub's own words. */
@@ -182,7 +186,8 @@ export class Hub {
   }
 
   #watchEnd(before: State, { id, node, how }: Ended): void {
-    if (how !== "cleared") this.#parts.observer.ended(id, node, how, before.durable.leases.get(id)?.soakMs ?? 0);
+    if (how === "cleared") this.#parts.cleared(id, node);
+    else this.#parts.observer.ended(id, node, how, before.durable.leases.get(id)?.soakMs ?? 0);
   }
 
   #watch(node: string, order: LeaseOrder): void {

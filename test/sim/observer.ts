@@ -79,6 +79,7 @@ export class Observer {
     if (seen.grants.has(challenge)) return;
     seen.grants.add(challenge);
     seen.config = this.#configs.length - 1;
+    seen.lost = false;
     this.#count(node, new Set([...this.#byOrder(), ...this.#awaySince(this.#nowMs() - NOTICED_MS, node), node]), seen.config, "was granted", node);
   }
 
@@ -98,8 +99,8 @@ export class Observer {
   /** The node begins to make itself unfit for service. */
   down(node: string, lease: string): void {
     const machine = this.#machine(node);
-    const seen = this.#leases.get(lease);
-    if (seen === undefined || (seen.grants.size === 0 && seen.node === node)) throw new Violation(`${node} drains on lease ${lease}, which nobody granted`);
+    const own = this.#leases.get(lease);
+    if (own === undefined || (own.grants.size === 0 && own.node === node)) throw new Violation(`${node} drains on lease ${lease}, which nobody granted`);
     if (machine.byOrder === lease) return;
     machine.byOrder = lease;
     this.downs++;
@@ -109,7 +110,9 @@ export class Observer {
       const seen = this.#leases.get(byOrder);
       // A person's word ends what a slot brought along; the machine itself still counts, as one that is away.
       const newest = this.#configs.length - 1;
-      const config = seen === undefined || seen.cleared ? newest : seen.lost ? Math.max(Math.min(this.#floor, newest), seen.config) : seen.config;
+      // What a hub with an older database grants, it grants by what it knows.
+      const forgotten = seen?.lost === true && !own.lost;
+      const config = seen === undefined || seen.cleared ? newest : forgotten ? Math.max(Math.min(this.#floor, newest), seen.config) : seen.config;
       this.#count(node, this.#byOrder(), config, "drains", other);
     }
   }

@@ -70,6 +70,10 @@ class Simulation {
       lookOutside: (node) => {
         if (this.world.chance.happens(0.5)) this.world.after(this.world.chance.between(1_000, 60_000), () => this.#machine(node).cycle());
       },
+      cleared: (lease, node) => {
+        this.observer.cleared(lease);
+        this.#machine(node).mendByHand();
+      },
       up: () => {
         for (const machine of this.#machines.values()) this.world.after(this.world.chance.between(100, 5_000), () => machine.receive({ kind: "connected" }));
       },
@@ -235,9 +239,7 @@ class Simulation {
   #clear(id: LeaseId): void {
     const lease = this.hub.durable.leases.get(id);
     if (lease === undefined || lease.holder === "fleetlock" || (lease.holder === "script" && !this.#calm)) return;
-    if (!this.hub.handle({ kind: "clear", id, by: "ada", why: "I have looked" }).ok) return;
-    this.observer.cleared(id);
-    this.#machine(lease.node).mendByHand();
+    this.hub.handle({ kind: "clear", id, by: "ada", why: "I have looked" });
   }
 
   #ask(node: string, id: string, work: "reboot" | "update" | "hold"): boolean {

@@ -1,0 +1,44 @@
+import type { RolloutView } from "../../shared/protocol/rollout.ts";
+import { clip, plural } from "./format.ts";
+import type { Headline } from "./headline.ts";
+import { isAtIt, phaseWord } from "./timeline.ts";
+
+/** What a rollout comes down to: the phase, who is at it, and when it will be over. */
+export function rolloutHeadline(rollout: RolloutView): Headline {
+  const { phase, halt, nodes, forecast } = rollout;
+  const failed = nodes.filter(({ state }) => state === "failed");
+  switch (phase) {
+    case "running":
+      return { tone: "busy", title: `${rollout.kind === "update" ? "Updating" : "Rebooting"}: ${nowWords(rollout)}`, details: [forecast.text] };
+    case "halted":
+      return { tone: failed.length > 0 || halt?.node != null ? "bad" : "warn", title: halt?.node == null ? "The rollout is halted" : `The rollout is halted at ${clip(halt.node, 63)}`, details: [halt?.why ?? "", doneWords(rollout)].filter((text) => text !== "") };
+    case "done": {
+      const skipped = nodes.filter(({ state }) => state === "skipped").length;
+      return { tone: failed.length > 0 ? "warn" : "good", title: doneWords(rollout), details: skipped > 0 ? [`${plural(skipped, "node")} left out`] : [] };
+    }
+    case "cancelled":
+      return { tone: "off", title: "The rollout was cancelled", details: [doneWords(rollout)] };
+  }
+}
+
+function doneWords({ kind, nodes }: RolloutView): string {
+  return `${nodes.filter(({ state }) => state === "done").length} of ${plural(nodes.length, "node")} ${kind === "update" ? "updated" : "rebooted"}`;
+}
+
+/** `n2, reboot`, or what all of them wait for. */
+function nowWords(rollout: RolloutView): string {
+  const [at] = rollout.nodes.filter(isAtIt);
+  if (at !== undefined) {
+    const phase = at.state === "working" ? (at.timeline.at(-1)?.phase ?? "working") : at.state;
+    return `${clip(at.node, 63)}, ${phaseWord(phase, rollout.kind)}`;
+  }
+  if (rollout.canarySoakUntil !== null) return "the canary is being watched";
+  const next = rollout.nodes.find(({ state }) => state === "asked" || state === "waiting");
+  return next === undefined ? "nobody is left" : `${clip(next.node, 63)} is next`;
+}
+
+/** One line for other pages. */
+export function rolloutLine(rollout: RolloutView): string {
+  const { title, details } = rolloutHeadline(rollout);
+  return [title, ...details.slice(0, 1)].join(" · ");
+}
