@@ -51,7 +51,7 @@ export function startAsk(start: RolloutStart, summary: CoordinationSummary): Ask
     title: start.kind === "update" ? "Start a rollout of OS updates" : "Start a reboot of all",
     what: [...facts, "It begins now, outside of every window, and goes on until it is done. The canary goes first and is watched before the others follow; the first failure halts it."],
     button: start.kind === "update" ? "Start updating" : "Start rebooting",
-    grave: true,
+    grave: false,
     fields: [],
     back: "/rollouts/start",
     hidden: [["kind", start.kind], ...(start.scope === undefined ? [] : [["scope", start.scope] as const]), ...(start.nodes ?? []).map((node) => ["node", node] as const)],
@@ -67,9 +67,9 @@ export function nodeAsk(why: WhyAnswer, what: NodeDeed): Ask {
   const now = { now: why.headline, against: why.denials };
   switch (what) {
     case "drain":
-      return { title: `Drain ${node}`, what: [`${node} is made safe to lose, and stays drained for the work of your hands, across reboots, until somebody resumes it.`, "It takes a slot like everybody: while nobody may go down, it waits for its turn."], button: `Drain ${node}`, grave: true, fields: ["why", "despiteChecks"], back, ...now };
+      return { title: `Drain ${node}`, what: [`${node} is made safe to lose, and stays drained for the work of your hands, across reboots, until somebody resumes it.`, "It takes a slot like everybody: while nobody may go down, it waits for its turn."], button: `Drain ${node}`, grave: false, fields: ["why", "despiteChecks"], back, ...now };
     case "reboot":
-      return { title: `Reboot ${node}`, what: [`${node} is drained, rebooted, checked and watched.`, "It takes a slot like everybody: while nobody may go down, it waits for its turn."], button: `Reboot ${node}`, grave: true, fields: ["why", "despiteChecks"], back, ...now };
+      return { title: `Reboot ${node}`, what: [`${node} is drained, rebooted, checked and watched.`, "It takes a slot like everybody: while nobody may go down, it waits for its turn."], button: `Reboot ${node}`, grave: false, fields: ["why", "despiteChecks"], back, ...now };
     case "resume":
       return { title: `Resume ${node}`, what: [`${node} puts back what it drained, is checked and watched, and gives its slot back.`], button: `Resume ${node}`, grave: false, fields: [], back, now: why.headline };
     case "hold":

@@ -2,7 +2,7 @@ import { html } from "hono/html";
 import type { CheckState } from "../../shared/protocol/checks.ts";
 import type { RolloutView } from "../../shared/protocol/rollout.ts";
 import { symbol, type Tone } from "./condition.ts";
-import { capped, clip, duration, type Html, more, plural, prose, timeAgo } from "./format.ts";
+import { capped, clip, duration, figure, type Html, more, plural, prose, timeFor } from "./format.ts";
 import type { Headline } from "./headline.ts";
 
 const CHECKS_MAX = 24;
@@ -33,7 +33,7 @@ function checkItem(check: CheckState, nowMs: number): Html {
     <p class="check-name"><span class="mark" data-tone="${look.tone}">${symbol(look.symbol)}<span class="unseen">${check.state}:</span></span> <b>${clip(check.name, 63)}</b> ${
       check.latencyMs === null ? "" : html`<span class="latency">${duration(check.latencyMs)}</span>`
     }</p>
-    <p class="meta">${check.state} since ${timeAgo(check.since, nowMs)}${check.gates ? "" : " · gates nothing"}</p>
+    <p class="meta">${check.state} ${timeFor(check.since, nowMs)}${check.gates ? "" : " · gates nothing"}</p>
     <p class="meta target">${clip(check.target, 120)}</p>
     ${check.lastMessage === null ? "" : html`<p class="reason">${prose(check.lastMessage, 300)}</p>`}
   </li>`;
@@ -55,11 +55,11 @@ export function requestTable(requests: RolloutView["requests"], checks: readonly
   const { shown, hidden } = capped(requests, CHECKS_MAX);
   return html`<section aria-labelledby="requests"><h2 id="requests">Requests meanwhile</h2>
   <div class="panel">
-  ${requests.length === 0 ? html`<p class="quiet">Nothing was looked at: there are no service checks. <code>checks:</code> in cluster.yaml makes some.</p>` : html`<p class="figure" data-tone="${failed > 0 ? "bad" : "good"}"><b>${failed}</b> of ${looked} failed</p>
+  ${requests.length === 0 ? html`<p class="quiet">Nothing was looked at: there are no service checks. <code>checks:</code> in cluster.yaml makes some.</p>` : html`<p class="figure" data-tone="${failed > 0 ? "bad" : "good"}"><b>${figure(failed)}</b> of ${figure(looked)} failed</p>
   <table class="numbers"><thead><tr><th scope="col">Check</th><th scope="col">Looked</th><th scope="col">Failed</th><th scope="col">Now</th></tr></thead><tbody>
     ${shown.map((each) => {
       const now = checks.find(({ name }) => name === each.check);
-      return html`<tr><th scope="row">${clip(each.check, 63)}</th><td>${each.looked}</td><td>${each.failed === 0 ? "0" : html`<span class="mark" data-tone="bad">${each.failed}</span>`}</td><td>${now === undefined ? "–" : html`<span class="mark" data-tone="${LOOKS[now.state].tone}">${symbol(LOOKS[now.state].symbol)}${now.state}</span>`}</td></tr>`;
+      return html`<tr><th scope="row">${clip(each.check, 63)}</th><td>${figure(each.looked)}</td><td>${each.failed === 0 ? "0" : html`<span class="mark" data-tone="bad">${figure(each.failed)}</span>`}</td><td>${now === undefined ? "–" : html`<span class="mark" data-tone="${LOOKS[now.state].tone}">${symbol(LOOKS[now.state].symbol)}${now.state}</span>`}</td></tr>`;
     })}
   </tbody></table>${more(hidden)}`}
   </div></section>`;

@@ -106,6 +106,17 @@ export function more(hidden: number, href?: string): Html | string {
   return html`<p class="more">${href === undefined ? words : html`<a href="${href}">${words}</a>`}</p>`;
 }
 
+/** How long something has been so: `for 3 min`; the script keeps the words current. */
+export function timeFor(iso: string, nowMs: number): Html {
+  const words = ago(Date.parse(iso), nowMs);
+  return html`<time datetime="${iso}" title="since ${exact(iso)}" data-ago="for">${words.endsWith(" ago") ? `for ${words.slice(0, -" ago".length)}` : words}</time>`;
+}
+
+/** `2,248`: figures that are read from across the room. */
+export function figure(count: number): string {
+  return count.toLocaleString("en");
+}
+
 export function nodeHref(name: string): string {
   return `/nodes/${encodeURIComponent(name)}`;
 }

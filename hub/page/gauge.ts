@@ -2,7 +2,7 @@ import { html } from "hono/html";
 import { WHOLE_CLUSTER } from "../../shared/config/policy.ts";
 import type { GroupView } from "../../shared/protocol/rollout.ts";
 import type { Tone } from "./condition.ts";
-import { capped, clip, type Html, more, nodeHref, prose, timeAgo } from "./format.ts";
+import { capped, clip, type Html, more, nodeHref, prose, timeFor } from "./format.ts";
 
 /** Up to this many members, each has a place of its own in the gauge; above it, those that are up are one piece. */
 const PLACES_MAX = 60;
@@ -59,5 +59,5 @@ function level(group: GroupView): Html {
 function downList({ down }: GroupView, nowMs: number): Html | string {
   if (down.length === 0) return "";
   const { shown, hidden } = capped(down, DOWN_MAX);
-  return html`<ul class="down">${shown.map(({ node, code, text, since }) => html`<li><a href="${nodeHref(node)}">${clip(node, 63)}</a> <b class="code">${code}</b> ${prose(text, 200)}${since === null ? "" : html` <span class="quiet">since ${timeAgo(since, nowMs)}</span>`}</li>`)}</ul>${more(hidden)}`;
+  return html`<ul class="down">${shown.map(({ node, code, text, since }) => html`<li><a href="${nodeHref(node)}">${clip(node, 63)}</a> <b class="code">${code}</b> ${prose(text, 200)}${since === null ? "" : html` <span class="quiet">${timeFor(since, nowMs)}</span>`}</li>`)}</ul>${more(hidden)}`;
 }

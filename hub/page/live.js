@@ -60,7 +60,7 @@ function tick() { // in the words of format.ts
   for (const time of main.querySelectorAll("[data-ago]")) {
     const ms = Date.now() + aheadMs - Date.parse(time.dateTime), s = Math.abs(ms) / 1e3;
     const [size, unit] = s < 60 ? [1, "s"] : s < 5400 ? [60, "min"] : s < 129600 ? [3600, "h"] : [86400, "d"];
-    const far = `${Math.floor(s / size)}\u00a0${unit}`, text = s < 5 ? "just now" : ms > 0 ? far + " ago" : "in " + far;
+    const far = `${Math.floor(s / size)}\u00a0${unit}`, text = s < 5 ? "just now" : ms < 0 ? "in " + far : time.dataset.ago ? "for " + far : far + " ago";
     if (s >= 0 && time.textContent !== text) time.textContent = text;
   }
 }

@@ -1,7 +1,7 @@
 import type { RolloutView } from "../../shared/protocol/rollout.ts";
 import { clip, plural } from "./format.ts";
 import type { Headline } from "./headline.ts";
-import { isAtIt, phaseWord } from "./timeline.ts";
+import { isAtIt } from "./timeline.ts";
 
 /** What a rollout comes down to: the phase, who is at it, and when it will be over. */
 export function rolloutHeadline(rollout: RolloutView): Headline {
@@ -25,12 +25,14 @@ function doneWords({ kind, nodes }: RolloutView): string {
   return `${nodes.filter(({ state }) => state === "done").length} of ${plural(nodes.length, "node")} ${kind === "update" ? "updated" : "rebooted"}`;
 }
 
-/** `n2, reboot`, or what all of them wait for. */
+const DOING: Readonly<Record<string, string>> = { draining: "is draining", drained: "is drained", rebooting: "is rebooting", checking: "is being checked", soaking: "is being watched", aborting: "puts its drain back" };
+
+/** `n2 is rebooting`, or what all of them wait for. */
 function nowWords(rollout: RolloutView): string {
   const [at] = rollout.nodes.filter(isAtIt);
   if (at !== undefined) {
     const phase = at.state === "working" ? (at.timeline.at(-1)?.phase ?? "working") : at.state;
-    return `${clip(at.node, 63)}, ${phaseWord(phase, rollout.kind)}`;
+    return `${clip(at.node, 63)} ${(Object.hasOwn(DOING, phase) ? DOING[phase] : undefined) ?? (rollout.kind === "update" ? "is updating" : "is about to reboot")}`;
   }
   if (rollout.canarySoakUntil !== null) return "the canary is being watched";
   const next = rollout.nodes.find(({ state }) => state === "asked" || state === "waiting");

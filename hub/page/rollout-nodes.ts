@@ -42,13 +42,23 @@ export function rolloutNodes(rollout: RolloutView, nowMs: number): Html {
   return html`<section aria-labelledby="nodes"><h2 id="nodes">Node by node</h2>
   <div class="chart">
     <div class="chart-head"><p class="legend" aria-hidden="true">${PHASES_IN_LEGEND.filter((phase) => rollout.kind === "update" || phase !== "working").map((phase) => html`<span><span class="swatch" data-phase="${phase}"></span>${phaseWord(phase, rollout.kind)}</span>`)}</p><div class="chart-axis">${axisView(axis)}</div></div>
-    <ol class="lanes">${shown.map((node) => row(node, rollout, axis, begins.get(node.node) ?? null, nowMs, denialsMax))}</ol>
+    <ol class="lanes">${shown.map((node, index) => row(node, rollout, axis, begins.get(node.node) ?? null, nowMs, sameAsBefore(shown, index) ?? denialList(node.denials, nowMs, denialsMax)))}</ol>
     <p class="chart-foot quiet">Times are UTC${axis.nowMs === null ? "" : "; the upright line is now, dashed bars are what is expected"}.</p>
   </div>${more(hidden)}
 </section>`;
 }
 
-function row(node: RolloutNode, { kind }: RolloutView, axis: Axis, beginsAtMs: number | null, nowMs: number, denialsMax: number | undefined): Html {
+/** In a queue, many wait for the same: it is said once, and then by whom. */
+function sameAsBefore(nodes: readonly RolloutNode[], at: number): Html | null {
+  const said = (node: RolloutNode | undefined): string => JSON.stringify(node?.denials.map(({ code, text, cure }) => [code, text, cure]) ?? []);
+  const own = said(nodes[at]);
+  let first = at;
+  while (first > 0 && said(nodes[first - 1]) === own) first -= 1;
+  const other = nodes[first];
+  return first === at || other === undefined || other.denials.length === 0 ? null : html`<p class="quiet">for the same reasons as ${clip(other.node, 63)}</p>`;
+}
+
+function row(node: RolloutNode, { kind }: RolloutView, axis: Axis, beginsAtMs: number | null, nowMs: number, reasons: Html | string): Html {
   const look = LOOKS[node.state];
   return html`<li class="lane-row" id="lane-${clip(node.node, 63)}" data-tone="${look.tone}">
     <div class="lane-name"><h3><a id="to-${clip(node.node, 63)}" href="${nodeHref(node.node)}">${clip(node.node, 63)}</a></h3>
@@ -56,7 +66,7 @@ function row(node: RolloutNode, { kind }: RolloutView, axis: Axis, beginsAtMs: n
     <div class="lane-body">${lane(node, axis, beginsAtMs, nowMs)}
       <div class="lane-words">${phaseList(node, kind, nowMs)}<p class="quiet lane-when">${when(node, nowMs)}</p></div>
       ${node.progress === "" ? "" : html`<p class="progress">${prose(node.progress, 500)}</p>`}
-      ${denialList(node.denials, nowMs, denialsMax)}
+      ${reasons}
       ${outcome(node)}</div>
   </li>`;
 }

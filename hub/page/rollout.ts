@@ -1,7 +1,7 @@
 import { html } from "hono/html";
 import type { CoordinationSummary, RolloutView } from "../../shared/protocol/rollout.ts";
 import { requestTable } from "./checks.ts";
-import { capped, clip, duration, exact, type Html, more, plural, prose, timeAgo } from "./format.ts";
+import { capped, clip, duration, exact, figure, type Html, more, plural, prose, timeAgo } from "./format.ts";
 import { boat } from "./layout.ts";
 import { actionLink, actionsOf, type Offer } from "./offers.ts";
 import { rolloutHeadline } from "./rollout-headline.ts";
@@ -58,7 +58,7 @@ function hero(rollout: RolloutView, summary: CoordinationSummary, current: boole
       <div><dt>Started</dt><dd>${timeAgo(rollout.startedAt, nowMs)}</dd></div>
       ${rollout.endedAt === null ? "" : html`<div><dt>Took</dt><dd>${duration(Date.parse(rollout.endedAt) - Date.parse(rollout.startedAt))}</dd></div>`}
       ${forecast.doneAt === null || over ? "" : html`<div><dt>Expected to be done</dt><dd>${timeAgo(forecast.doneAt, nowMs)} (${exact(forecast.doneAt).slice(11, 16)})</dd></div>`}
-      ${window === null ? "" : html`<div><dt>Window ${clip(window.name, 64)}</dt><dd>${over ? html`until ${exact(window.closesAt).slice(0, 16)}` : html`closes ${timeAgo(window.closesAt, nowMs)}`}${forecast.fits === "no" ? html` <span class="pill" data-tone="warn">too short for all</span>` : ""}</dd></div>`}
+      ${window === null ? "" : html`<div><dt>Window ${clip(window.name, 64)}</dt><dd>${over ? html`until ${exact(window.closesAt).slice(0, 16)}` : html`${Date.parse(window.closesAt) > nowMs ? "closes" : "closed"} ${timeAgo(window.closesAt, nowMs)}`}${forecast.fits === "no" ? html` <span class="pill" data-tone="warn">too short for all</span>` : ""}</dd></div>`}
       ${canarySoakUntil === null ? "" : html`<div><dt>The canary is watched</dt><dd>until ${exact(canarySoakUntil).slice(11, 16)}, ${timeAgo(canarySoakUntil, nowMs)}</dd></div>`}
       ${target === null ? "" : html`<div><dt>What the canary got</dt><dd>${plural(target.length, "package")}, the same for all</dd></div>`}
       ${over && current ? html`<div><dt>Next</dt><dd>${nextWindowWords(summary, nowMs)}</dd></div>` : ""}
@@ -109,6 +109,6 @@ ${offers(rollouts.some(({ phase }) => phase === "running" || phase === "halted")
 ${shown.length === 0 ? html`<div class="panel"><p class="quiet">There has not been one yet.</p></div>` : html`<ol class="log">${shown.map((rollout) => html`<li id="rollout-${clip(rollout.id, 64)}" data-tone="${PHASE_TONES[rollout.phase]}">
       <p class="line"><a href="/rollouts/${encodeURIComponent(rollout.id)}">${rolloutHeadline(rollout).title}</a> <span class="pill" data-tone="${PHASE_TONES[rollout.phase]}">${rollout.phase}</span></p>
       <p class="meta">${rollout.kind === "update" ? "OS updates" : "reboot of all"}, started ${timeAgo(rollout.startedAt, nowMs)} by <bdi>${clip(rollout.startedBy, 100)}</bdi>${rollout.endedAt === null ? "" : `, took ${duration(Date.parse(rollout.endedAt) - Date.parse(rollout.startedAt))}`}</p>
-      <p class="marks-none meta">${plural(rollout.changed.length, "version")} changed · ${rollout.requests.reduce((sum, { failed }) => sum + failed, 0)} of ${plural(rollout.requests.reduce((sum, { looked }) => sum + looked, 0), "request")} failed</p>
+      <p class="marks-none meta">${plural(rollout.changed.length, "version")} changed · ${figure(rollout.requests.reduce((sum, { failed }) => sum + failed, 0))} of ${figure(rollout.requests.reduce((sum, { looked }) => sum + looked, 0))} requests failed</p>
     </li>`)}</ol>${more(hidden)}`}`;
 }

@@ -2,7 +2,7 @@ import { html, raw } from "hono/html";
 import type { HoldView, LeaseView, RequestView } from "../../shared/protocol/rollout.ts";
 import { symbol } from "./condition.ts";
 import { denialList } from "./denials.ts";
-import { capped, clip, exact, type Html, more, nodeHref, prose, timeAgo } from "./format.ts";
+import { capped, clip, exact, type Html, more, nodeHref, prose, timeAgo, timeFor } from "./format.ts";
 
 /** Slots, and who asks for one. */
 
@@ -32,13 +32,17 @@ export function leaseSteps(lease: LeaseView): Html {
   return html`<ol class="steps" aria-label="Where it is">${steps.map(([, word], index) => html`<li data-tone="${lease.stuck !== null && index === at ? "bad" : index < at ? "good" : index === at ? "busy" : "off"}"${index === at ? raw(' aria-current="step"') : ""}>${symbol(index < at ? "check" : index === at ? (lease.stuck === null ? "turn" : "cross") : "dots")}${word}</li>`)}</ol>`;
 }
 
-/** Who has the slot and for what, where it is, and what went wrong. */
-export function leaseView(lease: LeaseView, nowMs: number): Html {
+/**
+ * Who has the slot and for what, where it is, and what went wrong.
+ *
+ * @param said stands above it already, and is not said again
+ */
+export function leaseView(lease: LeaseView, nowMs: number, said = ""): Html {
   return html`${leaseSteps(lease)}
-  <p class="meta">${WORK[lease.work]}, for <bdi>${clip(lease.by, 100)}</bdi> · slot since ${timeAgo(lease.grantedAt, nowMs)} · ${clip(leaseWord(lease), 40)} since ${timeAgo(lease.phaseSince, nowMs)}</p>
-  ${lease.progress === "" ? "" : html`<p>${prose(lease.progress, 500)}</p>`}
-  ${lease.why === null ? "" : html`<p class="reason">${prose(lease.why, 500)}</p>`}
-  ${lease.stuck === null ? "" : html`<div class="trouble"><p class="what">Stuck since ${timeAgo(lease.stuck.since, nowMs)}</p><p class="reason">${prose(lease.stuck.why, 1_000)}</p></div>`}`;
+  <p class="meta">${WORK[lease.work]}, for <bdi>${clip(lease.by, 100)}</bdi> · holds its slot ${timeFor(lease.grantedAt, nowMs)} · ${leaseWord(lease)} ${timeFor(lease.stuck?.since ?? lease.phaseSince, nowMs)}</p>
+  ${said.includes(lease.progress) ? "" : html`<p>${prose(lease.progress, 500)}</p>`}
+  ${lease.why === null || said.includes(lease.why) ? "" : html`<p class="reason">${prose(lease.why, 500)}</p>`}
+  ${lease.stuck === null || said.includes(lease.stuck.why) ? "" : html`<div class="trouble"><p class="what">Stuck ${timeFor(lease.stuck.since, nowMs)}</p><p class="reason">${prose(lease.stuck.why, 1_000)}</p></div>`}`;
 }
 
 /** Slots and requests beside the rollout: an operator's, a script's, a FleetLock machine's. */
@@ -60,7 +64,7 @@ export function otherSlots(leases: readonly LeaseView[], requests: readonly Requ
 
 /** `The cluster is held by anna: holidays, until …`. */
 export function holdLine(hold: HoldView, nowMs: number): Html {
-  return html`<b>${hold.what === "*" ? "The cluster" : clip(hold.what, 63)} is held</b> by <bdi>${clip(hold.by, 100)}</bdi>: ${prose(hold.why, 500)} <span class="quiet">since ${timeAgo(hold.since, nowMs)}, ${
+  return html`<b>${hold.what === "*" ? "The cluster" : clip(hold.what, 63)} is held</b> by <bdi>${clip(hold.by, 100)}</bdi>: ${prose(hold.why, 500)} <span class="quiet">${timeFor(hold.since, nowMs)}, ${
     hold.until === null ? "until somebody lifts it" : html`until ${exact(hold.until)}`
   }</span>`;
 }

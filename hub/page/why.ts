@@ -22,7 +22,7 @@ function whySection(why: WhyAnswer, summary: CoordinationSummary, may: boolean, 
   <div class="panel why-panel" data-tone="${lease?.stuck != null ? "bad" : lease !== null ? "busy" : "off"}">
     <p class="why-headline">${prose(why.headline, 500)}</p>
     ${why.expectedAt === null ? "" : html`<p class="quiet">expected to be done ${timeAgo(why.expectedAt, nowMs)} (${exact(why.expectedAt).slice(11, 16)} UTC)</p>`}
-    ${lease === null ? "" : html`<div class="lease">${leaseView({ ...lease, progress: why.headline.includes(lease.progress) ? "" : lease.progress, stuck: lease.stuck }, nowMs)}${part}${lease.rollout === null ? "" : html`<p class="more"><a href="/rollouts/${encodeURIComponent(lease.rollout)}">The rollout</a></p>`}</div>`}
+    ${lease === null ? "" : html`<div class="lease">${leaseView(lease, nowMs, why.headline)}${part}${lease.rollout === null ? "" : html`<p class="more"><a href="/rollouts/${encodeURIComponent(lease.rollout)}">The rollout</a></p>`}</div>`}
     ${request === null ? "" : html`<p class="meta">asked for by <bdi>${clip(request.by, 100)}</bdi> ${timeAgo(request.requestedAt, nowMs)}</p>`}
     ${holds.map((hold) => html`<p>${holdLine(hold, nowMs)}</p>`)}
     ${denialList(why.denials, nowMs)}

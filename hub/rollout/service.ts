@@ -53,6 +53,8 @@ export interface ServiceParts {
 }
 
 const TICK_MS = 5_000;
+/** While somebody waits for a soak to end. */
+const TICK_BUSY_MS = 1_000;
 const COUNTS_KEPT_EVERY_MS = 30_000;
 
 /** Slots and rollouts for the rest of the hub: what happened goes in here, and what people ask. */
@@ -92,7 +94,9 @@ export class CoordinationService implements Coordination {
   /** Time passes from now on. */
   start(): void {
     const tick = (): void => {
-      this.#timer = this.#parts.clock.after(TICK_MS, () => {
+      const { durable } = this.#runner.state;
+      const isBusy = durable.leases.size > 0 || durable.requests.size > 0 || activeRollout(this.#runner.extra) !== null;
+      this.#timer = this.#parts.clock.after(isBusy ? TICK_BUSY_MS : TICK_MS, () => {
         void this.checksChanged();
         this.#count();
         void this.#runner.handle({ kind: "tick" }).catch(() => {});

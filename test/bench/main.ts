@@ -6,6 +6,7 @@ import { parseArgs } from "node:util";
 import { bundleAgent } from "../../image/bundle.ts";
 import { LabError } from "../lab/lab.ts";
 import { withLock } from "../lab/lock.ts";
+import { coordinator } from "./coordinator.ts";
 import { cpu } from "./cpu.ts";
 import { sleep } from "./context.ts";
 import type { Bench, BenchOptions, Context } from "./context.ts";
@@ -15,6 +16,7 @@ import { memory } from "./memory.ts";
 import { coldPlan } from "./plan.ts";
 import { printRows } from "./print.ts";
 import { push } from "./push.ts";
+import { rollout } from "./rollout.ts";
 import { mergeResults } from "./results.ts";
 import type { Row } from "./row.ts";
 import { scaling } from "./scaling.ts";
@@ -22,7 +24,7 @@ import { Solo } from "./solo.ts";
 import { Three } from "./three.ts";
 
 /** In this order: rows that share a machine stand together. */
-const benches: Readonly<Record<string, Bench>> = { idle, plan: coldPlan, scaling, drift, push, memory, cpu };
+const benches: Readonly<Record<string, Bench>> = { idle, plan: coldPlan, scaling, drift, push, memory, cpu, rollout, coordinator };
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
