@@ -53,7 +53,7 @@ const FIELDS: Readonly<Record<Field, (tried: Tried | null) => Html>> = {
     <p id="why-help" class="hint">It is kept with your name, and shown to whoever wonders.</p>`,
   despiteChecks: (tried) => html`<label class="choice"><input type="checkbox" name="despiteChecks" value="yes"${tried?.values["despiteChecks"] === "yes" ? html` checked` : ""}> Also while a service check fails</label>`,
   failed: (tried) => html`<fieldset><legend>The node that failed</legend>
-    <label class="choice"><input type="radio" name="failed" value="retry" required${tried?.values["failed"] === "skip" ? "" : html` checked`}> is tried again</label>
+    <label class="choice"><input type="radio" name="failed" value="retry" required${tried?.values["failed"] === "retry" ? html` checked` : ""}> is tried again</label>
     <label class="choice"><input type="radio" name="failed" value="skip"${tried?.values["failed"] === "skip" ? html` checked` : ""}> is left out; the others go on</label></fieldset>`,
   hours: (tried) => html`<label for="hours">For how long?</label>
     <select id="hours" name="hours"><option value="">until somebody lifts it</option>${HOLD_HOURS.map((hours) => html`<option value="${hours}"${tried?.values["hours"] === String(hours) ? html` selected` : ""}>${hours < 24 ? `${hours} h` : `${hours / 24} d`}</option>`)}</select>`,

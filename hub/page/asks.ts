@@ -28,7 +28,7 @@ export function steerAsk(rollout: RolloutView, what: Steering): Ask {
         title: "Resume the rollout",
         what: [failed.length === 0 ? "It goes on with the next node." : `${named(failed)} failed. Say what is to become of ${failed.length === 1 ? "it" : "them"}; then the rollout goes on.`, "Before each node, everything is checked again."],
         button: "Resume the rollout", grave: false, fields: failed.length === 0 ? ["why"] : ["failed", "why"], back,
-        ...(rollout.halt === null ? { now } : { now: `It was halted: ${rollout.halt.why} ${rollout.halt.cure}` }),
+        ...(rollout.halt === null ? { now } : { against: [{ code: "halted", text: rollout.halt.why, since: rollout.halt.at, cure: rollout.halt.cure }] }),
       };
   }
 }

@@ -10,7 +10,7 @@ const DOWN_MAX = 8;
 const GAP_PERCENT = 0.6;
 
 export function groupName(name: string): string {
-  return name === WHOLE_CLUSTER ? "the whole cluster" : clip(name, 63);
+  return name === WHOLE_CLUSTER ? "The whole cluster" : clip(name, 63);
 }
 
 /** `3 of 3 up, may lose 1`: the same words as on the command line. */

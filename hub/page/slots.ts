@@ -21,7 +21,7 @@ function stepsOf({ phase, holder, work }: LeaseView): readonly (readonly [LeaseV
 /** What a lease is at, in a word or two. */
 export function leaseWord(lease: LeaseView): string {
   if (lease.stuck !== null) return "stuck";
-  if (lease.phase === "confirmed") return lease.work === "hold" ? "drained, for work by hand" : lease.work === "reboot" ? "rebooting" : "updating";
+  if (lease.phase === "confirmed") return lease.work === "hold" ? "kept drained" : lease.work === "reboot" ? "rebooting" : "at work";
   return lease.phase;
 }
 
@@ -52,7 +52,7 @@ export function otherSlots(leases: readonly LeaseView[], requests: readonly Requ
   if (held.length + asked.length === 0) return "";
   const holders = capped(held, SLOTS_MAX);
   const waiting = capped(asked, SLOTS_MAX);
-  return html`<section aria-labelledby="slots"><h2 id="slots">Beside the rollout</h2>
+  return html`<section aria-labelledby="slots"><h2 id="slots">Other slots</h2>
   <ul class="slots">
     ${holders.shown.map((lease) => html`<li id="slot-${clip(lease.id, 64)}" data-tone="${lease.stuck === null ? "busy" : "bad"}"><h3><a href="${nodeHref(lease.node)}">${clip(lease.node, 63)}</a></h3>${leaseView(lease, nowMs)}</li>`)}
     ${waiting.shown.map((request) => html`<li id="slot-${clip(request.id, 64)}" data-tone="off"><h3><a href="${nodeHref(request.node)}">${clip(request.node, 63)}</a></h3>

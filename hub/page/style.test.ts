@@ -11,11 +11,22 @@ const ON_GROUND = [
   ["ink", "sunk"], ["muted", "sunk"], ["brand", "sunk"], ["surface", "brand"],
 ] as const;
 
-const [light = "", dark = ""] = assets.style.body.match(/:root \{[^}]*\}/g) ?? [];
+const blocks = assets.style.body.match(/:root \{[^}]*\}/g) ?? [];
+const [light = "", dark = ""] = blocks;
 
 test.each([["light", light], ["dark", dark]])("text is readable on its ground: %s", (_scheme, block) => {
   const colours = new Map([...block.matchAll(/--([\w-]+): (#[0-9a-f]{6});/g)].map((found) => [found[1] ?? "", found[2] ?? ""]));
   const poor = ON_GROUND.map(([text, ground]) => ({ pair: `${text} on ${ground}`, ratio: contrast(colours.get(text ?? ""), colours.get(ground ?? "")) })).filter(({ ratio }) => !(ratio >= AA));
+  expect(poor).toEqual([]);
+});
+
+/** WCAG 2.2, 1.4.11: graphics need 3:1 against what lies beside them. */
+const AA_GRAPHICS = 3;
+const PHASES = ["draining", "working", "rebooting", "checking", "soaking", "other"];
+
+test.each([["light", light, 0], ["dark", dark, 1]] as const)("a phase's bar is seen on its track: %s", (_scheme, grounds, at) => {
+  const colours = new Map([...`${grounds}${blocks.filter((block) => block.includes("--phase-"))[at] ?? ""}`.matchAll(/--([\w-]+): (#[0-9a-f]{6});/g)].map((found) => [found[1] ?? "", found[2] ?? ""]));
+  const poor = PHASES.flatMap((phase) => ["sunk", "surface"].map((ground) => ({ pair: `${phase} on ${ground}`, ratio: contrast(colours.get(`phase-${phase}`), colours.get(ground)) }))).filter(({ ratio }) => !(ratio >= AA_GRAPHICS));
   expect(poor).toEqual([]);
 });
 

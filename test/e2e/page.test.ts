@@ -7,6 +7,9 @@ import type { AddressInfo, Server } from "node:net";
 import { join } from "node:path";
 import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import type { CoordinationTwin } from "../../hub/http/coordination-twin.ts";
+import type { HubEnv } from "../../hub/http/environment.ts";
+import { calmScene, haltedScene, HostileCoordination, manyScene, NAMES, rollingScene, troubledScene } from "../../hub/page/coordination-testdata.ts";
 import { pageRoutes } from "../../hub/page/routes.ts";
 import { badCluster, busyCluster, type Cluster, cluster, emptyCluster, failingNode, goodCluster, hostileCluster, manyNodes, MemoryPageData, node, NOW_MS } from "../../hub/page/testdata.ts";
 import { Trial } from "../../hub/trial.ts";
@@ -38,12 +41,12 @@ interface Site {
   readonly asked: { pages: number };
 }
 
-async function open(of: Cluster): Promise<Site> {
+async function open(of: Cluster, coordination: CoordinationTwin | null = null): Promise<Site> {
   const data = new MemoryPageData(of);
   const streams = new Set<() => void>();
   const asked = { pages: 0 };
   let quiet = false;
-  const app = new Hono();
+  const app = new Hono<HubEnv>();
   app.get("/api/v1/events", (c) => {
     if (quiet) return c.text("restarting", 503);
     return streamSSE(c, async (stream) => {
@@ -58,9 +61,10 @@ async function open(of: Cluster): Promise<Site> {
   });
   app.use(async (c, next) => {
     if (!c.req.path.startsWith("/assets/")) asked.pages += 1;
+    c.set("caller", { kind: "person", name: "anna", role: "admin", via: "session" });
     await next();
   });
-  app.route("/", pageRoutes(data, { nowMs: () => NOW_MS }));
+  app.route("/", pageRoutes(data, { nowMs: () => NOW_MS }, undefined, coordination));
   const server = serve({ fetch: app.fetch, hostname: "127.0.0.1", port: 0 }) as Server;
   await once(server, "listening");
   const hushNow = (): void => {
@@ -204,17 +208,91 @@ describe("with JavaScript", () => {
   });
 });
 
-const LOOKS: readonly [string, () => Cluster, readonly string[]][] = [
+/** Five nodes, all well, for what goes on above them. */
+function five(): Cluster {
+  return cluster(NAMES.map((name) => node(name)));
+}
+
+test("a rollout is halted by two clicks and a reason, without JavaScript, and only from here", async () => {
+  const scene = rollingScene();
+  const site = await open(five(), scene);
+  const { page, complaints } = await tab({ javaScriptEnabled: false });
+  await page.goto(site.url);
+  await page.getByRole("link", { name: "Updating: n2 is rebooting" }).click();
+  expect(await page.locator("h1").innerText()).toBe("Updating: n2 is rebooting");
+  expect(await page.getByText("n2 is at it (rebooting)").first().isVisible()).toBe(true);
+  await page.getByRole("link", { name: "Halt" }).press("Enter");
+  await page.getByRole("button", { name: "Halt the rollout" }).click();
+  // The browser itself asks for the reason.
+  expect(scene.asked).toEqual([]);
+  await page.getByLabel("Why?").fill('the "new" kernel looks odd');
+  await page.getByLabel("Why?").press("Enter");
+  await page.waitForURL("**/rollout");
+  expect(scene.asked).toEqual([["halt", "7c1f-2026-03-14", { why: 'the "new" kernel looks odd' }, "anna"]]);
+  expect(await page.locator("h1").innerText()).toBe("The rollout is halted");
+  await page.getByRole("link", { name: "Resume" }).click();
+  await page.getByLabel("Why?").fill("it is fine");
+  await page.getByRole("button", { name: "Resume the rollout" }).click();
+  await page.waitForURL("**/rollout");
+  expect(scene.asked).toHaveLength(2);
+
+  // The same form on a page of somebody else's.
+  await page.route("http://evil.example/", (route) => route.fulfill({ contentType: "text/html", body: `<form method="post" action="${site.url}/hold"><input name="why" value="ha"><button>Win</button></form>` }));
+  await page.goto("http://evil.example/");
+  await page.getByRole("button", { name: "Win" }).click();
+  await page.getByText("That form did not come from this page").waitFor();
+  expect(scene.asked).toHaveLength(2);
+  expect(complaints.filter((text) => !text.includes("403"))).toEqual([]);
+});
+
+test("a node moves through its phases before one's eyes", async () => {
+  const scene = rollingScene();
+  const site = await open(five(), scene);
+  const { page, complaints } = await tab();
+  await page.goto(`${site.url}/rollout`);
+  await page.locator('#live[data-state="live"]').waitFor();
+  await page.locator("#to-n2").focus();
+  const [rollout] = scene.all;
+  if (rollout === undefined) throw new Error("the scene has a rollout");
+  const nodes = rollout.nodes.map((each) => (each.node === "n2" ? { ...each, state: "soaking" as const, timeline: [...each.timeline, { phase: "checking", at: new Date(NOW_MS - 8_000).toISOString() }, { phase: "soaking", at: new Date(NOW_MS - 3_000).toISOString() }] } : each));
+  scene.all = [{ ...rollout, nodes }];
+  site.data.become(five(), { topic: "coordination", name: "" });
+  await page.getByRole("heading", { name: "Updating: n2 is being watched" }).waitFor();
+  expect(await page.locator("#lane-n2 .phases li").count()).toBe(6);
+  expect(await page.evaluate("document.activeElement.id")).toBe("to-n2");
+  expect(complaints).toEqual([]);
+});
+
+test("how long it has been so grows by itself, in the same words", async () => {
+  const site = await open(five(), troubledScene());
+  const { page } = await tab();
+  await page.clock.install();
+  await page.goto(site.url);
+  const since = page.locator(".check time").first();
+  expect(await since.innerText()).toBe("for 4\u00a0min");
+  await page.clock.fastForward(120_000);
+  await expect.poll(() => since.innerText()).toBe("for 6\u00a0min");
+});
+
+type Look = readonly [name: string, of: () => Cluster, paths: readonly string[], coordination?: () => CoordinationTwin];
+const LOOKS: readonly Look[] = [
   ["good", goodCluster, ["/", "/nodes/n1", "/commits", "/nodes/n9"]],
   ["bad", badCluster, ["/", "/nodes/n2", "/nodes/n4", "/nodes/n6", "/converges/209", "/commits"]],
   ["empty", emptyCluster, ["/", "/commits"]],
   ["many", manyNodes, ["/", "/commits"]],
   ["long words", () => hostileCluster("x".repeat(400)), ["/", "/commits"]],
+  ["calm", five, ["/", "/rollout", "/rollouts", "/rollouts/start", "/rollouts/start?kind=update"], calmScene],
+  ["rolling", five, ["/", "/rollout", "/nodes/n2", "/rollouts/7c1f-2026-03-14/halt"], rollingScene],
+  ["halted", five, ["/rollout", "/rollouts/7c1f-2026-03-14/resume"], haltedScene],
+  ["troubled", five, ["/", "/rollout", "/nodes/n3", "/nodes/n5", "/nodes/n1/drain", "/hold"], troubledScene],
+  ["many rolling", manyNodes, ["/", "/rollout"], manyScene],
+  ["long words rolling", five, ["/", "/rollout", "/rollouts", "/nodes/n2", "/rollouts/x/resume", "/nodes/n1/drain"], () => new HostileCoordination(troubledScene(), "x".repeat(400))],
+  ["long words halted", five, ["/rollout", "/rollouts/x/resume"], () => new HostileCoordination(haltedScene(), "x".repeat(400))],
 ];
 
 describe.each(["light", "dark"] as const)("in %s", (colorScheme) => {
-  test.each(LOOKS)("nothing is wider than a phone of 360 px, nothing complains: %s", async (name, of, paths) => {
-    const site = await open(of());
+  test.each(LOOKS)("nothing is wider than a phone of 360 px, nothing complains: %s", async (name, of, paths, coordination) => {
+    const site = await open(of(), coordination?.());
     for (const width of [360, 1_200]) {
       const { page, complaints } = await tab({ viewport: { width, height: 800 }, colorScheme });
       for (const path of paths) {
@@ -226,7 +304,7 @@ describe.each(["light", "dark"] as const)("in %s", (colorScheme) => {
         );
         expect.soft(widest, `${path} at ${width} px`).toBeLessThanOrEqual(width);
         await page.evaluate('document.querySelectorAll("details").forEach((each) => { each.open = false; })');
-        await picture(page, `${name}${path.replaceAll("/", "_")}-${colorScheme}-${width}`);
+        await picture(page, `${name}${path.replaceAll(/[/?=&]/g, "_")}-${colorScheme}-${width}`);
       }
       // A page that is not there answers 404, which the console mentions.
       expect(complaints.filter((text) => !text.includes("404"))).toEqual([]);

@@ -187,7 +187,10 @@ export class Hub {
 
   #watchEnd(before: State, { id, node, how }: Ended): void {
     if (how === "cleared") this.#parts.cleared(id, node);
-    else this.#parts.observer.ended(id, node, how, before.durable.leases.get(id)?.soakMs ?? 0);
+    else {
+      const lease = before.durable.leases.get(id);
+      this.#parts.observer.ended(id, node, how, lease?.soakMs ?? 0, lease?.holder === "agent");
+    }
   }
 
   #watch(node: string, order: LeaseOrder): void {

@@ -146,14 +146,16 @@ export class Observer {
     if (++seen.reboots > 1) throw new Violation(`${node} rebooted a second time on lease ${lease}`);
   }
 
-  restored(node: string): void {
+  /** @param lease given by a holder without an agent, who knows only of his own. */
+  restored(node: string, lease: string | null = null): void {
     const machine = this.#machine(node);
+    if (lease !== null && machine.byOrder !== lease) return;
     machine.byOrder = null;
     machine.restoredAtMs = this.#nowMs();
   }
 
   /** The hub says that a slot is free, and not by a person's word. */
-  ended(lease: string, node: string, how: "released" | "declined" | "void", soakMs: number): void {
+  ended(lease: string, node: string, how: "released" | "declined" | "void", soakMs: number, hasAgent: boolean): void {
     const machine = this.#machine(node);
     const fail = (why: string): never => {
       throw new Violation(`the slot of ${node} was given back (${how}), and ${why}`);
@@ -163,7 +165,7 @@ export class Observer {
     // "Void" may be a lease that was over long ago, out of an older copy of the database.
     if (how === "declined" && (seen?.reboots ?? 0) > 0) fail("it had rebooted for it");
     // Whoever has no agent answers for the machine by himself.
-    if (how !== "released" || seen?.silent === true) return;
+    if (how !== "released" || !hasAgent) return;
     if (this.#nowMs() - machine.restoredAtMs < soakMs) fail("it has not been back for long enough");
     const { deadSinceMs, unfitSinceMs } = machine;
     if (Math.min(deadSinceMs ?? Number.POSITIVE_INFINITY, unfitSinceMs ?? Number.POSITIVE_INFINITY) < this.#nowMs() - NOTICED_MS) fail("it is not well");

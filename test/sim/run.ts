@@ -269,7 +269,7 @@ class Simulation {
     this.observer.took(id, node);
     this.observer.down(node, id);
     this.world.after(forMs, () => {
-      this.observer.restored(node);
+      this.observer.restored(node, id);
       this.#giveBack(node, "script", id);
     });
   }
@@ -321,7 +321,7 @@ class Simulation {
       for (const lease of hub.durable.leases.values()) {
         if (lease.work.do === "hold" && lease.holder === "agent") hub.handle({ kind: "finish", id: lease.id, by: "ada" });
         // A script whose slot came back out of an old database is long over.
-        if (lease.stuck !== null || lease.holder === "script") this.#clear(lease.id);
+        if (lease.stuck !== null || (lease.holder === "script" && world.nowMs > TROUBLE_MS + 2 * 60_000)) this.#clear(lease.id);
       }
       world.after(30_000, operator);
     };
