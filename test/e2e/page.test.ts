@@ -274,13 +274,13 @@ test("how long it has been so grows by itself, in the same words", async () => {
   await expect.poll(() => since.innerText()).toBe("for 6\u00a0min");
 });
 
-type Look = readonly [name: string, of: () => Cluster, paths: readonly string[], coordination?: () => CoordinationTwin];
+type Look = readonly [name: string, of: () => Cluster, paths: readonly string[], coordination: (() => CoordinationTwin) | null];
 const LOOKS: readonly Look[] = [
-  ["good", goodCluster, ["/", "/nodes/n1", "/commits", "/nodes/n9"]],
-  ["bad", badCluster, ["/", "/nodes/n2", "/nodes/n4", "/nodes/n6", "/converges/209", "/commits"]],
-  ["empty", emptyCluster, ["/", "/commits"]],
-  ["many", manyNodes, ["/", "/commits"]],
-  ["long words", () => hostileCluster("x".repeat(400)), ["/", "/commits"]],
+  ["good", goodCluster, ["/", "/nodes/n1", "/commits", "/nodes/n9"], null],
+  ["bad", badCluster, ["/", "/nodes/n2", "/nodes/n4", "/nodes/n6", "/converges/209", "/commits"], null],
+  ["empty", emptyCluster, ["/", "/commits"], null],
+  ["many", manyNodes, ["/", "/commits"], null],
+  ["long words", () => hostileCluster("x".repeat(400)), ["/", "/commits"], null],
   ["calm", five, ["/", "/rollout", "/rollouts", "/rollouts/start", "/rollouts/start?kind=update"], calmScene],
   ["rolling", five, ["/", "/rollout", "/nodes/n2", "/rollouts/7c1f-2026-03-14/halt"], rollingScene],
   ["halted", five, ["/rollout", "/rollouts/7c1f-2026-03-14/resume"], haltedScene],

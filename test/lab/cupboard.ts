@@ -21,8 +21,8 @@ export interface CupboardOptions {
   /** The cluster repository to begin with; default git-config/. */
   readonly example?: string;
   readonly clusterName?: string;
-  /** Keeps the example's maintenance windows, in which updates roll by themselves. */
-  readonly windows?: boolean;
+  /** For somebody who watches: a toy package to update, and soaks of seconds. */
+  readonly demo?: boolean;
   /** A hub that lives elsewhere than in this process. */
   readonly home?: HubHome;
 }
@@ -42,7 +42,7 @@ export class Cupboard {
   readonly #pagePort: number;
   readonly #example: string;
   readonly #clusterName: string;
-  readonly #windows: boolean;
+  readonly #demo: boolean;
   readonly #home: HubHome | null;
   #token = "";
   #ca = "";
@@ -55,7 +55,7 @@ export class Cupboard {
     this.#pagePort = options.pagePort ?? 0;
     this.#example = options.example ?? join(root, "git-config");
     this.#home = options.home ?? null;
-    this.#windows = options.windows ?? false;
+    this.#demo = options.demo ?? false;
     this.#clusterName = options.clusterName ?? "cupboard";
   }
 
@@ -167,8 +167,13 @@ export class Cupboard {
       if (example !== undefined) settings = settings.replaceAll(`//${example}/`, `//${this.lab.address(node)}/`);
       if (existsSync(path)) await writeFile(path, (await readFile(path, "utf8")).replace(/^address: .*$/m, `address: ${this.lab.address(node)}`));
     }
-    // A test that runs at two in the morning is not to be surprised by a rollout.
-    if (!this.#windows) settings = settings.replace("windows: [night]", "windows: []");
+    // Whoever runs this at two in the morning is not to be surprised by a rollout.
+    settings = settings.replace("windows: [night]", "windows: []");
+    if (this.#demo) {
+      settings = settings.replace(/canarySoakMinutes: \d+ /, "canarySoakMinutes: 0.2 ").replace(/  soakMinutes: \d+ /, "  soakMinutes: 0.2 ");
+      const base = join(this.clone, "roles", "base.yaml");
+      await writeFile(base, (await readFile(base, "utf8")).replace("packages:\n", "packages:\n  even-tool: present   # of the demo\n"));
+    }
     await writeFile(cluster, settings);
   }
 
@@ -315,6 +320,11 @@ Change something, in another terminal:
 ${outweighed}  git clone -c include.path=${join(this.directory, "gitconfig")} ${this.gitUrl} ${clone} && cd ${clone}
   echo 'the keel is even' >> files/motd.eta
   git commit -am 'Say so' && git push
+
+Roll an update through the cluster, reboots and all, one node at a time (page: /rollout):
+
+  npm run lab -- --name demo publish even-tool 2.0 --reboot
+  cd .demo && npx evenkeel rollout start --follow        npx evenkeel why n2
 
 Look at a node, and pull a plug:
 

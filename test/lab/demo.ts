@@ -77,7 +77,7 @@ async function main(): Promise<void> {
       {
         title: "the hub",
         task: async () => {
-          cupboard = new Cupboard({ directory, lab: nodes, pagePort: Number(values["page-port"]) });
+          cupboard = new Cupboard({ directory, lab: nodes, pagePort: Number(values["page-port"]), demo: true });
           await cupboard.start();
         },
       },
@@ -110,6 +110,8 @@ async function startNodes(nodes: Lab, progress: { report: (message: string) => v
   await nodes.up();
   progress.report("fetching the packages that the example installs");
   await nodes.mirror();
+  // Something to update: its next version is one command away.
+  await nodes.publish("even-tool", "1.0");
 }
 
 function present<T>(value: T | null): T {

@@ -28,7 +28,8 @@ export class Network {
     const cut = this.#cuts.get(node);
     if (cut === undefined) return;
     this.#cuts.delete(node);
-    for (const deliver of cut.waiting) this.#world.after(this.#world.chance.between(1, 500), deliver);
+    const { chance } = this.#world;
+    for (const deliver of cut.waiting) this.#world.after(chance.happens(0.3) ? chance.between(500, 15_000) : chance.between(1, 500), deliver);
     this.#onHeal(node);
   }
 

@@ -207,7 +207,7 @@ class Simulation {
   #strikeAt(node: string, { forMs, then, everyMs }: Extract<Fault, { do: "moment" }>): void {
     const { world, hub } = this;
     world.say("", () => `* the worst moment for ${node}: ${forMs === 0 ? "" : `cut off for ${Math.round(forMs / 1_000)} s`} ${then.join(", ")}`);
-    if (forMs > 0) this.#cutOff(node, true, forMs);
+    if (forMs > 0) this.#cutOff(node, true, forMs, world.chance.between(500, NOTICED_MS));
     const untilMs = world.nowMs + forMs + 30_000;
     const again = (deed: "clear" | "abort"): void => {
       if (world.nowMs > untilMs || this.#calm) return;
@@ -227,10 +227,10 @@ class Simulation {
     }
   }
 
-  #cutOff(node: string, keeps: boolean, forMs: number): void {
+  #cutOff(node: string, keeps: boolean, forMs: number, noticedMs = NOTICED_MS): void {
     const { world, hub } = this;
     if (!this.#network.cut(node, keeps)) return;
-    world.after(NOTICED_MS, () => {
+    world.after(noticedMs, () => {
       if (this.#network.isCut(node)) hub.handle({ kind: "gone", node: node as NodeName });
     });
     world.after(forMs, () => this.#network.heal(node));
