@@ -2,7 +2,7 @@ import type { ClusterSummary, CommitSummary, NodeDetail, StoredConverge } from "
 
 /**
  * What the status page may know: the same shapes as the API, read from the hub's own database and never from a node.
- * The page is a reader; whatever changes something goes through `/api/v1`.
+ * It only reads; what an admin does from the page goes to the `Coordination`, as from `/api/v1`.
  */
 export interface PageData {
   cluster(): Promise<ClusterSummary>;

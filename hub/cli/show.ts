@@ -29,6 +29,7 @@ const conditionStyles: Readonly<Record<NodeCondition, keyof Paint>> = {
   behind: "yellow",
   converging: "cyan",
   converged: "green",
+  guest: "dim",
 };
 
 export function showStatus(summary: ClusterSummary, paint: Paint, nowMs: number): string {

@@ -7,6 +7,8 @@ export interface NodeFacts {
   readonly name: string;
   /** `nodes/NAME.yaml` exists at the main branch's tip. */
   readonly inRepository: boolean;
+  /** It runs no agent of ours, and takes its slots by FleetLock. */
+  readonly fleetlock: boolean;
   readonly enrolledAt: string | null;
   readonly revokedAt: string | null;
   readonly lastSeenAt: string | null;
@@ -20,6 +22,7 @@ export interface NodeFacts {
 /** How a node is doing, in one word and one sentence, the worst that holds. */
 export function conditionOf(node: NodeFacts): { readonly condition: NodeCondition; readonly why: string } {
   const { name, converge, head } = node;
+  if (node.fleetlock) return { condition: "guest", why: "" };
   if (node.revokedAt !== null) {
     return { condition: "revoked", why: `its certificate was revoked at ${node.revokedAt}; \`evenkeel node add ${name}\` would let it enrol again` };
   }

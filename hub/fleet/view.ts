@@ -22,6 +22,7 @@ export interface DesiredNode {
   readonly name: string;
   readonly address: string | null;
   readonly roles: readonly string[];
+  readonly fleetlock?: boolean;
 }
 
 const dayMs = 24 * 3_600_000;
@@ -72,7 +73,7 @@ export class FleetView implements PageData {
       head: head === null ? null : ((await this.#commitSummaries([head]))[0] ?? null),
       nodes,
       counts: {
-        total: nodes.length,
+        total: nodes.filter((node) => node.condition !== "guest").length,
         online: nodes.filter((node) => node.online).length,
         converged: nodes.filter((node) => node.condition === "converged").length,
       },
@@ -136,6 +137,7 @@ export class FleetView implements PageData {
       ...conditionOf({
         name,
         inRepository: desired !== null,
+        fleetlock: desired?.fleetlock ?? false,
         enrolledAt: isoOrNull(row?.enrolledAtMs),
         revokedAt: isoOrNull(row?.revokedAtMs),
         lastSeenAt,

@@ -46,6 +46,7 @@ export const CONDITION_LOOKS: Readonly<Record<NodeCondition, Look>> = {
   offline: { symbol: "ring", tone: "warn", attention: true },
   waiting: { symbol: "dots", tone: "off", attention: false },
   revoked: { symbol: "slash", tone: "off", attention: false },
+  guest: { symbol: "dots", tone: "off", attention: false },
 };
 
 export function conditionPill(condition: NodeCondition): Html {
@@ -55,7 +56,7 @@ export function conditionPill(condition: NodeCondition): Html {
 
 /** How many nodes are in each condition, the bad ones first; conditions that no node is in are left out. */
 export function conditionTally(conditions: readonly NodeCondition[]): Html {
-  const order: readonly NodeCondition[] = ["failing", "refused", "offline", "behind", "converging", "converged", "waiting", "revoked"];
+  const order: readonly NodeCondition[] = ["failing", "refused", "offline", "behind", "converging", "converged", "waiting", "revoked", "guest"];
   const present = order
     .map((condition) => ({ condition, count: conditions.filter((other) => other === condition).length }))
     .filter(({ count }) => count > 0);

@@ -44,7 +44,7 @@ describe("the rollout's page", () => {
   test("says how it stands, when it will be over, who may go down, and why each node waits", async () => {
     const text = words(await get(rollingScene(), "/rollout"));
     for (const said of [
-      "Updating: n2 is rebooting", "1 of 5 done, about 30 min to go; the window suffices", "Window night closes in 2 h", "6 packages, the same for all",
+      "Updating: n2 is rebooting", "1 of 5 done, about 30 min to go; the window suffices", "Window night closes in 2 h", "6 packages, pinned",
       "The whole cluster 4 of 5 up , may lose 1", "routers 2 of 3 up , may lose no more", "n2 leased n2 is rebooting (window night) for 2 min",
       "order n2 is at it (rebooting) for 6 min it goes on by itself when that one is back, well, and watched", "quorum routers: 1 of 3 may be down",
       "drain 14 s confirm 1.0 s update 1 min 36 s reboot 52 s check 9.0 s soak 5 min took 7 min 52 s", "reboot began 39 s ago", "expected to be done in 6 min (02:36)",

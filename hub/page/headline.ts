@@ -15,7 +15,7 @@ const DETAILS_MAX = 3;
 
 /** Whether a node counts: it is enrolled, and has not been sent away. */
 export function isMember({ condition }: Pick<NodeSummary, "condition">): boolean {
-  return condition !== "waiting" && condition !== "revoked";
+  return condition !== "waiting" && condition !== "revoked" && condition !== "guest";
 }
 
 /** Those that need a person first, then by name; a node that is merely busy does not jump about. */

@@ -60,7 +60,7 @@ function hero(rollout: RolloutView, summary: CoordinationSummary, current: boole
       ${forecast.doneAt === null || over ? "" : html`<div><dt>Expected to be done</dt><dd>${timeAgo(forecast.doneAt, nowMs)} (${exact(forecast.doneAt).slice(11, 16)})</dd></div>`}
       ${window === null ? "" : html`<div><dt>Window ${clip(window.name, 64)}</dt><dd>${over ? html`until ${exact(window.closesAt).slice(0, 16)}` : html`${Date.parse(window.closesAt) > nowMs ? "closes" : "closed"} ${timeAgo(window.closesAt, nowMs)}`}${forecast.fits === "no" ? html` <span class="pill" data-tone="warn">too short for all</span>` : ""}</dd></div>`}
       ${canarySoakUntil === null ? "" : html`<div><dt>The canary is watched</dt><dd>until ${exact(canarySoakUntil).slice(11, 16)}, ${timeAgo(canarySoakUntil, nowMs)}</dd></div>`}
-      ${target === null ? "" : html`<div><dt>What the canary got</dt><dd>${plural(target.length, "package")}, the same for all</dd></div>`}
+      ${target === null ? "" : html`<div><dt>What the canary got</dt><dd>${plural(target.length, "package")}, pinned</dd></div>`}
       ${over && current ? html`<div><dt>Next</dt><dd>${nextWindowWords(summary, nowMs)}</dd></div>` : ""}
     </dl>
     ${offers([...actionsOf(rollout), ...(over && current ? [start] : [])], may)}

@@ -22,7 +22,7 @@ export function quorumView(summary: CoordinationSummary, may: boolean, nowMs: nu
   const settle = ({ name }: GroupView): Html | string => (may ? html` ${actionLink({ href: `/groups/${encodeURIComponent(name)}/settle`, words: "Settle", tone: "plain" })}` : "");
   const lift = ({ what }: HoldView): Html | string => (may ? actionLink({ href: what === "*" ? "/unhold" : `${nodeHref(what)}/unhold`, words: "Lift the hold", tone: "plain" }) : "");
   return html`${holdList(summary.holds, nowMs, lift)}
-  ${summary.groups.length === 0 ? html`<div class="panel"><p class="quiet">There is no node in the repository yet.</p></div>` : gauges(summary.groups, nowMs, settle)}`;
+  ${summary.groups.length === 0 ? html`<div class="panel"><p class="quiet">There is no node in the repository yet.</p></div>` : html`${gauges(summary.groups, nowMs, settle)}<p class="more">The line in a gauge is what must stay up.</p>`}`;
 }
 
 /** On the first page, below the headline. */

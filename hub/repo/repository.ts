@@ -224,7 +224,7 @@ export class ClusterRepository implements DesiredNodes, RepositoryPins {
 }
 
 function knownFrom({ tip, signers, repository }: AcceptedMain): Known {
-  const nodes = [...repository.nodes.values()].map(({ name, address, roles }) => ({ name, address: address ?? null, roles }));
+  const nodes = [...repository.nodes.values()].map(({ name, address, roles, fleetlock }) => ({ name, address: address ?? null, roles, fleetlock: fleetlock !== undefined }));
   const members = [...repository.nodes.values()].map(({ name, fleetlock }) => ({ name, fleetlock: fleetlock ?? null }));
   return { tip, signers, nodes, policy: { commit: tip as CommitId, cluster: repository.cluster, nodes: members } };
 }

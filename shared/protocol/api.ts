@@ -9,7 +9,7 @@ import { ConvergeReport, PlanReport } from "./report.ts";
  */
 
 /** How a node is doing, in one word, worst first. The page's colour and the CLI's mark come from it. */
-export const NODE_CONDITIONS = ["revoked", "waiting", "offline", "refused", "failing", "behind", "converging", "converged"] as const;
+export const NODE_CONDITIONS = ["revoked", "waiting", "offline", "refused", "failing", "behind", "converging", "converged", "guest"] as const;
 export type NodeCondition = (typeof NODE_CONDITIONS)[number];
 
 export const NodeSummary = z.object({

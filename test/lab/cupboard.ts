@@ -170,7 +170,7 @@ export class Cupboard {
     // Whoever runs this at two in the morning is not to be surprised by a rollout.
     settings = settings.replace("windows: [night]", "windows: []");
     if (this.#demo) {
-      settings = settings.replace(/canarySoakMinutes: \d+ /, "canarySoakMinutes: 0.2 ").replace(/  soakMinutes: \d+ /, "  soakMinutes: 0.2 ");
+      settings = settings.replace(/canarySoakMinutes: \d+ /, "canarySoakMinutes: 0.2 ").replace(/  soakMinutes: \d+ /, "  soakMinutes: 0.2 ").replace(/nodeMinutes: \d+ /, "nodeMinutes: 2 ");
       const base = join(this.clone, "roles", "base.yaml");
       await writeFile(base, (await readFile(base, "utf8")).replace("packages:\n", "packages:\n  even-tool: present   # of the demo\n"));
     }
