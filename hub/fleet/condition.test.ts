@@ -6,10 +6,10 @@ const head = "a".repeat(40);
 const other = "b".repeat(40);
 const at = "2026-01-01T00:00:00.000Z";
 const converge = (more: Partial<ConvergeMessage> = {}): ConvergeMessage => ({ v: 1, commit: head as ConvergeMessage["commit"], outcome: "converged", at, failing: [], refused: null, problems: [], ...more });
-const well: NodeFacts = { name: "n1", inRepository: true,
-  fleetlock: false, enrolledAt: at, revokedAt: null, lastSeenAt: at, online: true, refusal: null, converge: converge(), head };
+const well: NodeFacts = { name: "n1", inRepository: true, fleetlock: false, enrolledAt: at, revokedAt: null, lastSeenAt: at, online: true, refusal: null, converge: converge(), head };
 
 const cases: readonly [string, Partial<NodeFacts>, string, RegExp][] = [
+  ["a FleetLock machine never enrols", { fleetlock: true, enrolledAt: null, online: false, converge: null }, "guest", /^$/],
   ["all is well", {}, "converged", /^$/],
   ["revoked beats everything", { revokedAt: at, online: false }, "revoked", /evenkeel node add n1/],
   ["never enrolled", { enrolledAt: null, online: false, converge: null }, "waiting", /evenkeel node add n1/],

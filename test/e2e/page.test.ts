@@ -363,6 +363,21 @@ test("a real hub: log in by the form, see a machine enrol and a push arrive, log
   await machine.hello();
   await machine.publish("converge", { v: 1, commit, outcome: "converged", at: new Date().toISOString(), failing: [], refused: null, problems: [] });
   await page.getByRole("heading", { name: `1 of 1 node holds ${commit.slice(0, 8)}` }).waitFor();
+
+  await page.getByRole("link", { name: "Hold the cluster" }).click();
+  await page.getByLabel("Why?").fill("the auditors are here");
+  await page.getByLabel("For how long?").selectOption("4 h");
+  await page.getByRole("button", { name: "Hold the cluster" }).click();
+  await page.getByText("the auditors are here").waitFor();
+  await page.getByRole("link", { name: "n1", exact: true }).click();
+  await page.getByText(/and it could not go now: .*held/).waitFor();
+  await page.getByRole("link", { name: "trial" }).click();
+  await page.getByRole("link", { name: "Lift the hold" }).click();
+  await page.getByRole("button", { name: "Lift the hold" }).click();
+  await page.getByRole("link", { name: "Hold the cluster" }).waitFor();
+  await page.getByRole("link", { name: "Rollout" }).click();
+  await page.getByRole("heading", { name: "No rollout yet" }).waitFor();
+  await page.getByRole("link", { name: "trial" }).click();
   await picture(page, "real-hub");
   await page.getByRole("button", { name: "Log out" }).click();
   await page.getByText("Welcome aboard").waitFor();
