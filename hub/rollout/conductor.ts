@@ -5,6 +5,7 @@ import type { Effect, Ended, Now, State } from "../coordinator/state.ts";
 import type { Campaigns } from "./campaigns.ts";
 import { activeRollout, withRollout } from "./campaigns.ts";
 import type { Policy } from "./plan.ts";
+import { isPlausibleMs } from "./forecast.ts";
 import { dueWindow, newRollout } from "./plan.ts";
 import type { Rollout, Watch, Wish } from "./state.ts";
 import { advanceRollout } from "./step.ts";
@@ -76,8 +77,10 @@ function remember(campaigns: Campaigns, ended: readonly Ended[]): Campaigns {
   const measured = ended.filter(({ how, rollout }) => how === "released" && rollout !== null);
   if (measured.length === 0) return campaigns;
   const durations = new Map(campaigns.durations);
-  // Whole seconds, and never below one: the wall clock may have jumped.
-  for (const { node, grantedAtMs, endedAtMs } of measured) if (endedAtMs > grantedAtMs) durations.set(node, Math.max(1_000, endedAtMs - grantedAtMs));
+  for (const { node, grantedAtMs, endedAtMs } of measured) {
+    const tookMs = endedAtMs - grantedAtMs;
+    if (isPlausibleMs(tookMs)) durations.set(node, tookMs);
+  }
   return { ...campaigns, durations };
 }
 

@@ -29,7 +29,7 @@ export function forecast(rollout: Rollout, watch: Watch | null, durations: Reado
       watched = true;
     }
     const tookMs = usualMs ?? durations.get(going.node) ?? rollout.plan.nodeMs + rollout.plan.soakMs;
-    const beganMs = going.startedAtMs === null ? 0 : now.wallMs - going.startedAtMs;
+    const beganMs = going.startedAtMs === null ? 0 : Math.max(0, now.wallMs - going.startedAtMs);
     atMs += Math.max(0, tookMs - beganMs);
     nodes.set(going.node, atMs);
   }
@@ -40,5 +40,14 @@ export function forecast(rollout: Rollout, watch: Watch | null, durations: Reado
 }
 
 function tookMs({ state, startedAtMs, endedAtMs }: Going): number[] {
-  return state === "done" && startedAtMs !== null && endedAtMs !== null && endedAtMs > startedAtMs ? [endedAtMs - startedAtMs] : [];
+  if (state !== "done" || startedAtMs === null || endedAtMs === null) return [];
+  const took = endedAtMs - startedAtMs;
+  return isPlausibleMs(took) ? [took] : [];
+}
+
+const NODE_MS_MAX = 24 * 3_600_000;
+
+/** A duration by the wall clock may be a clock that has jumped: five years for a reboot would keep a node out of every window. */
+export function isPlausibleMs(durationMs: number): boolean {
+  return durationMs > 0 && durationMs <= NODE_MS_MAX;
 }

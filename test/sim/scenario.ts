@@ -85,7 +85,7 @@ export function scenarioOf(seed: number): Scenario {
   for (let index = some(bad.people, 2); index > 0; index--) add({ atMs: at(), do: "script", node: chance.pick(nodes), forMs: chance.between(2_000, 100_000) });
   for (let index = some(bad.moments, 4); index > 0; index--) {
     const then = chance.pick<readonly Deed[]>([[], ["clear"], ["clear"], ["abort"], ["hub-restore"], ["hub-restore", "abort"]]);
-    add({ atMs: at(), do: "moment", forMs: momentMs(chance, then), kills: then.includes("clear") ? null : chance.pick(["before", "after", null, null]), then, everyMs: chance.between(500, 8_000) });
+    add({ atMs: at(), do: "moment", ...worst(chance, then), then, everyMs: chance.between(500, 8_000) });
   }
   memberships(chance, nodes, groups, some(bad.members, 5), add);
   if (bad.members && bad.people && chance.happens(0.5)) add({ atMs: at(), do: "settle", group: chance.pick(["cluster", ...Object.keys(groups)]) });
@@ -95,10 +95,12 @@ export function scenarioOf(seed: number): Scenario {
   return { seed, nodes, locks, groups, network, crashes, faults: faults.toSorted((a, b) => a.atMs - b.atMs), drift };
 }
 
-/** A slot that is cleared is dangerous as long as the order that was held up is still good: less than a minute. */
-function momentMs(chance: Chance, then: readonly Deed[]): number {
-  if (then.includes("clear") && chance.happens(0.7)) return chance.between(15_000, 60_000);
-  return chance.happens(0.2) ? 0 : chance.between(5_000, chance.happens(0.5) ? 60_000 : 200_000);
+/** Most are of the length that hurts: an order that was held up is good for less than a minute. */
+function worst(chance: Chance, then: readonly Deed[]): { readonly forMs: number; readonly kills: "before" | "after" | null } {
+  const kills = then.includes("clear") ? null : chance.pick(["before", "after", null] as const);
+  const long = chance.happens(0.3);
+  if (long) return { forMs: chance.happens(0.3) ? 0 : chance.between(5_000, 200_000), kills };
+  return { forMs: then.includes("clear") ? chance.between(15_000, 60_000) : chance.between(1_000, 35_000), kills };
 }
 
 function memberships(chance: Chance, nodes: readonly string[], groups: Readonly<Record<string, GroupSpec>>, changes: number, add: (fault: Fault) => void): void {
