@@ -42,6 +42,15 @@ describe("an update", () => {
     expect(twin.going("n1").state).toBe("leased");
   });
 
+  test("does not wait for a node that has left the repository meanwhile", () => {
+    const twin = new RolloutTwin(three, { canarySoakMinutes: 0 });
+    twin.start();
+    twin.push(["n1", "n3"]);
+    twin.goes("n1");
+    expect(twin.states).toBe("n1 done, n2 skipped, n3 leased");
+    expect(twin.going("n2").why).toContain("no longer in the repository");
+  });
+
   test("waits for a node that somebody has drained by hand", () => {
     const twin = new RolloutTwin(three);
     twin.ask("n1", { work: { do: "hold" } });

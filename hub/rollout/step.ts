@@ -35,6 +35,8 @@ function followNode(going: Going, id: LeaseId, { coordinator, ended, now }: Surr
   if (lease !== undefined) return followLease(going, lease, coordinator.volatile.views.get(going.node)?.word.lease?.phase ?? null, now.wallMs);
   if (requests.has(id)) return going.state === "asked" ? going : { ...going, state: "asked", timeline: [] };
   const end = ended.find((each) => each.id === id) ?? history.get(id);
+  // Taken out of the queue by somebody: it is asked for again, or has left the repository.
+  if (end === undefined && going.state === "asked") return again(going, "its request was withdrawn");
   return end === undefined ? { ...going, state: "failed", endedAtMs: now.wallMs, why: "the hub has lost track of its lease: its database was put back to an older copy" } : followEnd(going, end);
 }
 
@@ -122,6 +124,7 @@ class Turn {
   }
 
   goOn(): void {
+    this.#dropStrangers();
     this.#takeTarget();
     const { nodes } = this.rollout;
     if (nodes.some(({ state }) => state === "leased")) return;
@@ -139,6 +142,15 @@ class Turn {
     const id = this.#around.newId();
     this.#set(next.node, { ...next, state: "asked", lease: id, attempts: next.attempts + 1, why: null });
     this.#wishes.push({ do: "request", id, node: next.node, rollout: this.rollout });
+  }
+
+  /** Whoever has left the repository meanwhile is not asked for any more. */
+  #dropStrangers(): void {
+    const { coordinator, now } = this.#around;
+    for (const going of this.rollout.nodes) {
+      if (going.state !== "waiting" && going.state !== "asked") continue;
+      if (!coordinator.durable.members.has(going.node)) this.#set(going.node, { ...going, state: "skipped", lease: null, endedAtMs: now.wallMs, why: "it is no longer in the repository" });
+    }
   }
 
   /** Whose turn it is; null while the canary is watched, or when nobody is left. */

@@ -3,6 +3,9 @@ import { assertInvariants } from "../../hub/coordinator/invariants.ts";
 import type { Answer, Durable, Effect, Ended, Event, State } from "../../hub/coordinator/state.ts";
 import { emptyState, emptyVolatile, PATIENCE } from "../../hub/coordinator/state.ts";
 import { step } from "../../hub/coordinator/step.ts";
+import type { Campaigns } from "../../hub/rollout/campaigns.ts";
+import { noCampaigns } from "../../hub/rollout/campaigns.ts";
+import { Conductor } from "../../hub/rollout/conductor.ts";
 import type { CommitId, NodeName } from "../../shared/ids.ts";
 import type { LeaseOrder } from "../../shared/protocol/lease.ts";
 import type { Observer } from "./observer.ts";
@@ -40,8 +43,11 @@ const COPY_EVERY_MS = 20_000;
 export class Hub {
   readonly #parts: HubParts;
   #disk: Durable = emptyState().durable;
+  #campaigns: Campaigns = noCampaigns;
+  #campaignsDisk: Campaigns = noCampaigns;
+  #conductor = new Conductor(() => this.#parts.world.chance.uuid(), new Map());
   #state: State | null = null;
-  #copies: { readonly atMs: number; readonly durable: Durable }[] = [];
+  #copies: { readonly atMs: number; readonly durable: Durable; readonly campaigns: Campaigns }[] = [];
   #life = 0;
   #wallOffsetMs = 0;
   #membership: Happening | null = null;
@@ -69,6 +75,8 @@ export class Hub {
     const life = ++this.#life;
     world.say("hub", () => "starts");
     this.#state = { durable: this.#disk, volatile: emptyVolatile("", world.nowMs) };
+    this.#campaigns = this.#campaignsDisk;
+    this.#conductor = new Conductor(() => world.chance.uuid(), new Map());
     if (!this.handle({ kind: "started", run: world.chance.uuid() }).ok || this.#life !== life) return;
     if (this.#membership !== null) this.handle(this.#membership);
     if (this.#life !== life) return;
@@ -84,7 +92,7 @@ export class Hub {
     world.after(TICK_MS, () => {
       if (this.#life !== life) return;
       this.handle({ kind: "tick" });
-      if (world.nowMs - (this.#copies.at(-1)?.atMs ?? 0) >= COPY_EVERY_MS) this.#copies.push({ atMs: world.nowMs, durable: this.#disk });
+      if (world.nowMs - (this.#copies.at(-1)?.atMs ?? 0) >= COPY_EVERY_MS) this.#copies.push({ atMs: world.nowMs, durable: this.#disk, campaigns: this.#campaignsDisk });
       this.#tick(life);
     });
   }
@@ -105,6 +113,7 @@ export class Hub {
     this.crash(awayMs);
     world.say("hub", () => `its database is put back to what it was ${Math.round((world.nowMs - copy.atMs) / 1_000)} s ago`);
     this.#disk = copy.durable;
+    this.#campaignsDisk = copy.campaigns;
     observer.hubRestored();
   }
 
@@ -127,25 +136,76 @@ export class Hub {
   handle(happening: Happening): Answer {
     if (this.#state === null) return gone;
     const { world } = this.#parts;
-    this.steps++;
-    const event = { ...happening, now: { wallMs: EPOCH_MS + world.nowMs + this.#wallOffsetMs, monoMs: world.nowMs } } as Event;
     const before = this.#state;
-    const result = step(before, event);
-    assertInvariants(before, event, result, PATIENCE);
-    if (result.state.durable !== before.durable) {
+    const result = this.#step(before, happening);
+    const campaigns = this.#roll(result);
+    if (result.state.durable !== before.durable || campaigns !== this.#campaigns) {
       const kills = this.#strike(result.effects);
       if (this.#dies("hub dies before a write", kills === "before")) return gone;
       this.#disk = result.state.durable;
+      this.#campaignsDisk = campaigns;
       this.#decided(happening, before, result.effects);
       if (this.#dies("hub dies after a write", kills === "after")) return gone;
     }
     this.#state = result.state;
+    this.#campaigns = campaigns;
     for (const effect of result.effects) {
       if (effect.do === "send") this.#parts.send(effect.node, effect.order);
       else if (effect.do === "look-outside") this.#parts.lookOutside(effect.node);
       else if (effect.do === "note") world.say("hub", () => `${effect.action} ${effect.subject}: ${effect.text}`);
     }
     return result.answer;
+  }
+
+  #step(before: State, happening: Happening): { state: State; effects: Effect[]; answer: Answer } {
+    this.steps++;
+    const event = { ...happening, now: this.#now() } as Event;
+    const result = step(before, event);
+    assertInvariants(before, event, result, PATIENCE);
+    return { state: result.state, effects: [...result.effects], answer: result.answer };
+  }
+
+  #now(): Event["now"] {
+    const { world } = this.#parts;
+    return { wallMs: EPOCH_MS + world.nowMs + this.#wallOffsetMs, monoMs: world.nowMs };
+  }
+
+  /** The real rollouts, in the same transaction: what they wish for are events of the coordinator. */
+  #roll(result: { state: State; effects: Effect[] }): Campaigns {
+    let campaigns = this.#campaigns;
+    if (campaigns.rollouts.size === 0) return campaigns;
+    let fresh: readonly Effect[] = result.effects;
+    for (let round = 0; ; round++) {
+      if (round > 50) throw new Error("the rollout asks in circles");
+      const advanced = this.#conductor.advance(campaigns, { state: result.state, effects: fresh, now: this.#now() });
+      campaigns = advanced.extra;
+      const made: Effect[] = [...advanced.effects];
+      for (const happening of advanced.events) {
+        const next = this.#step(result.state, happening);
+        result.state = next.state;
+        made.push(...next.effects);
+      }
+      result.effects.push(...made);
+      if (advanced.events.length === 0) break;
+      fresh = made;
+    }
+    for (const rollout of campaigns.rollouts.values()) {
+      const going = [...result.state.durable.leases.values()].filter((lease) => lease.rollout === rollout.id);
+      if (going.length > 1) throw new Error(`two nodes of one rollout are at it: ${going.map(({ node }) => node).join(", ")}`);
+    }
+    return campaigns;
+  }
+
+  get campaigns(): Campaigns {
+    return this.#campaigns;
+  }
+
+  /** By a person's word; false when the hub is down. */
+  alter(change: (campaigns: Campaigns) => Campaigns): boolean {
+    if (this.#state === null) return false;
+    this.#campaigns = change(this.#campaigns);
+    this.#campaignsDisk = this.#campaigns;
+    return this.handle({ kind: "tick" }).ok;
   }
 
   /** What is written down is decided, by the membership of that moment, whether the order leaves now or after the next start. */

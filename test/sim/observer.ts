@@ -54,8 +54,6 @@ export class Observer {
   readonly #machines = new Map<string, Machine>();
   readonly #leases = new Map<string, Seen>();
   readonly #nowMs: () => number;
-  /** Of an older copy of the database nothing before this is remembered. */
-  #floor = 0;
   /** How many times a node went down by order. */
   downs = 0;
 
@@ -69,8 +67,6 @@ export class Observer {
   }
 
   hubRestored(): void {
-    // Not even the newest: the hub starts with what the repository says then, and that may be newer still.
-    this.#floor = this.#configs.length;
     for (const seen of this.#leases.values()) seen.lost = true;
   }
 
@@ -109,10 +105,10 @@ export class Observer {
       if (byOrder === null) continue;
       const seen = this.#leases.get(byOrder);
       // A person's word ends what a slot brought along; the machine itself still counts, as one that is away.
-      const newest = this.#configs.length - 1;
-      // What a hub with an older database grants, it grants by what it knows.
+      // Nor does a hub with an older database know of it: there, too, the machine counts by what is in force for who asks now, and
+      // a person who settles the group is not stopped by a slot that nobody knows of.
       const forgotten = seen?.lost === true && !own.lost;
-      const config = seen === undefined || seen.cleared ? newest : forgotten ? Math.max(Math.min(this.#floor, newest), seen.config) : seen.config;
+      const config = seen === undefined || seen.cleared || forgotten ? own.config : seen.config;
       this.#count(node, this.#byOrder(), config, "drains", other);
     }
   }

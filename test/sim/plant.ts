@@ -8,7 +8,7 @@ import type { Failure } from "./worker.ts";
 /** What the simulation says of the project with one bug in it. */
 
 const root = join(import.meta.dirname, "..", "..");
-const PARTS = ["hub/coordinator", "agent/lease", "shared", "test/sim"];
+const PARTS = ["hub/coordinator", "hub/rollout", "agent/lease", "shared", "test/sim"];
 /** The coordinator watches over itself; without that, only what happens outside can tell. */
 const blind: Planted["changes"][number] = ["test/sim/hub.ts", "    assertInvariants(before, event, result, PATIENCE);\n", ""];
 

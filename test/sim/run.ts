@@ -2,6 +2,11 @@ import type { CommitId, LeaseId, NodeName } from "../../shared/ids.ts";
 import { allowedDown } from "../../shared/quorum.ts";
 import type { DrainPolicy, Work } from "../../shared/protocol/lease.ts";
 import { InvariantViolation } from "../../hub/coordinator/invariants.ts";
+import { activeRollout, withRollout } from "../../hub/rollout/campaigns.ts";
+import { newRollout } from "../../hub/rollout/plan.ts";
+import type { Rollout } from "../../hub/rollout/state.ts";
+import { cancelled, resumed } from "../../hub/rollout/step.ts";
+import { Updates } from "../../shared/config/policy.ts";
 import { Hub } from "./hub.ts";
 import { Machine } from "./machine.ts";
 import { Network } from "./network.ts";
@@ -198,6 +203,12 @@ class Simulation {
       case "window":
         for (const id of [...hub.durable.requests.keys(), ...hub.durable.leases.keys()]) hub.handle({ kind: "withdraw", id, why: "the window is closing" });
         return;
+      case "rollout":
+        this.#rollout(`r${index}`, fault.kind);
+        return;
+      case "steer":
+        this.#steer(fault.what);
+        return;
       case "script":
         this.#script(fault.node, `s${index}`, fault.forMs);
         return;
@@ -209,12 +220,15 @@ class Simulation {
     world.say("", () => `* the worst moment for ${node}: ${forMs === 0 ? "" : `cut off for ${Math.round(forMs / 1_000)} s`} ${then.join(", ")}`);
     if (forMs > 0) this.#cutOff(node, true, forMs, world.chance.between(500, NOTICED_MS));
     const untilMs = world.nowMs + forMs + 30_000;
-    const again = (deed: "clear" | "abort"): void => {
+    const again = (deed: "clear" | "abort" | "instead"): void => {
       if (world.nowMs > untilMs || this.#calm) return;
-      for (const lease of hub.durable.leases.values()) {
-        if (lease.node !== node) continue;
-        if (deed === "clear") this.#clear(lease.id);
-        else hub.handle({ kind: "abort", id: lease.id, by: "ada", why: "not now" });
+      if (deed === "instead") this.#ask(world.chance.pick(this.#nodes), `i${world.nowMs}`, "reboot");
+      else {
+        for (const asked of [...hub.durable.requests.values(), ...hub.durable.leases.values()]) {
+          if (asked.node !== node) continue;
+          if (deed === "clear") this.#clear(asked.id);
+          else hub.handle({ kind: "abort", id: asked.id, by: "ada", why: "not now" });
+        }
       }
       world.after(everyMs, () => again(deed));
     };
@@ -234,6 +248,30 @@ class Simulation {
       if (this.#network.isCut(node)) hub.handle({ kind: "gone", node: node as NodeName });
     });
     world.after(forMs, () => this.#network.heal(node));
+  }
+
+  #rollout(id: string, kind: Rollout["kind"]): void {
+    this.hub.alter((campaigns) => {
+      if (activeRollout(campaigns) !== null) return campaigns;
+      const policy = { updates: Updates.parse({ canarySoakMinutes: 0.5, soakMinutes: 0.25, nodeMinutes: 5, drainTimeoutMinutes: 1 }), windows: {}, nodes: this.#nodes as NodeName[], hubNode: null };
+      return withRollout(campaigns, newRollout(policy, { id, kind, startedBy: "ada", nowMs: 0, window: null }));
+    });
+  }
+
+  #steer(what: "halt" | "resume" | "cancel"): void {
+    this.hub.alter((campaigns) => {
+      const rollout = activeRollout(campaigns);
+      if (rollout === null) return campaigns;
+      if (what === "halt") return rollout.phase === "running" ? withRollout(campaigns, { ...rollout, phase: "halted", halt: { atMs: 0, node: null, why: "not now", cure: "" } }) : campaigns;
+      if (what === "cancel") {
+        const ended = cancelled(rollout, 0);
+        return "refused" in ended ? campaigns : withRollout(campaigns, ended.rollout);
+      }
+      const next = resumed(rollout, "retry");
+      return "refused" in next ? campaigns : withRollout(campaigns, next);
+    });
+    if (what !== "cancel") return;
+    for (const asked of [...this.hub.durable.requests.values()]) if (asked.rollout !== null) this.hub.handle({ kind: "withdraw", id: asked.id, why: "the rollout was cancelled" });
   }
 
   #clear(id: LeaseId): void {
@@ -318,6 +356,10 @@ class Simulation {
   #mustComeRight(): void {
     const { world, hub } = this;
     const operator = (): void => {
+      const rollout = activeRollout(hub.campaigns);
+      if (rollout?.phase === "halted") this.#steer("resume");
+      // Who may never go is not waited for.
+      if (rollout?.nodes.some(({ node, state }) => (state === "waiting" || state === "asked") && this.#nodes.includes(node) && !this.#mayGo(node)) === true) this.#steer("cancel");
       for (const lease of hub.durable.leases.values()) {
         if (lease.work.do === "hold" && lease.holder === "agent") hub.handle({ kind: "finish", id: lease.id, by: "ada" });
         // A script whose slot came back out of an old database is long over.
@@ -333,10 +375,12 @@ class Simulation {
     while (world.nowMs < deadlineMs) {
       for (const [index, node] of wanted.entries()) if (!hub.durable.ended.has(asked[index] as LeaseId)) this.#ask(node, asked[index] ?? "", "reboot");
       world.run(world.nowMs + 20_000);
-      if (asked.every((id) => hub.durable.ended.get(id as LeaseId)?.how === "released") && hub.durable.leases.size === 0) break;
+      if (activeRollout(hub.campaigns) === null && asked.every((id) => hub.durable.ended.get(id as LeaseId)?.how === "released") && hub.durable.leases.size === 0) break;
     }
     const unfinished = wanted.filter((_, index) => hub.durable.ended.get(asked[index] as LeaseId)?.how !== "released");
     if (unfinished.length > 0) throw new Violation(`everything is well, and yet ${unfinished.join(", ")} could not be rebooted: ${hub.why(unfinished[0] ?? "")}`, "progress");
+    const rollout = activeRollout(hub.campaigns);
+    if (rollout !== null) throw new Violation(`everything is well, and yet the rollout does not end: ${rollout.phase}, ${rollout.halt?.why ?? ""} ${rollout.nodes.map(({ node, state }) => `${node} ${state}`).join(", ")}`, "progress");
     const left = [...hub.durable.leases.values()];
     if (left.length > 0) throw new Violation(`everything is well, and yet slots are taken: ${left.map((lease) => `${lease.node} ${lease.phase}`).join(", ")}`, "progress");
     world.run(world.nowMs + 60_000);

@@ -40,6 +40,9 @@ export type Fault = { readonly atMs: number } & (
   | { readonly do: "abort"; readonly node: string }
   /** The window closes: what has not been confirmed yet is withdrawn. */
   | { readonly do: "window" }
+  /** A rollout through all nodes, and what a person says to it meanwhile. */
+  | { readonly do: "rollout"; readonly kind: "update" | "reboot" }
+  | { readonly do: "steer"; readonly what: "halt" | "resume" | "cancel" }
   /** The worst moment: as the next order leaves that could hurt, its node is cut off (and gets the order late), the hub dies, people act. */
   | { readonly do: "moment"; readonly forMs: number; readonly kills: "before" | "after" | null; readonly then: readonly Deed[]; readonly everyMs: number }
   | { readonly do: "settle"; readonly group: string }
@@ -47,7 +50,7 @@ export type Fault = { readonly atMs: number } & (
 );
 
 /** What somebody does until it is done, or no longer makes sense. */
-export type Deed = "clear" | "abort" | "hub-restore";
+export type Deed = "clear" | "abort" | "instead" | "hub-restore";
 
 /** How long things go wrong; then everything is mended, and must come right again. */
 export const TROUBLE_MS = 12 * 60_000;
@@ -84,7 +87,7 @@ export function scenarioOf(seed: number): Scenario {
   for (let index = some(bad.people, 2); index > 0; index--) add({ atMs: at(), do: "window" });
   for (let index = some(bad.people, 2); index > 0; index--) add({ atMs: at(), do: "script", node: chance.pick(nodes), forMs: chance.between(2_000, 100_000) });
   for (let index = some(bad.moments, 4); index > 0; index--) {
-    const then = chance.pick<readonly Deed[]>([[], ["clear"], ["clear"], ["abort"], ["hub-restore"], ["hub-restore", "abort"]]);
+    const then = chance.pick<readonly Deed[]>([["instead"], ["clear", "instead"], ["clear", "instead"], ["abort", "instead"], ["abort", "instead"], ["hub-restore", "instead"], ["hub-restore", "abort"]]);
     add({ atMs: at(), do: "moment", ...worst(chance, then), then, everyMs: chance.between(500, 8_000) });
   }
   memberships(chance, nodes, groups, some(bad.members, 5), add);
@@ -92,6 +95,10 @@ export function scenarioOf(seed: number): Scenario {
   const network = bad.network ? { loses: chance.below(30) / 100, doubles: chance.below(20) / 100, delays: chance.below(30) / 100 } : { loses: 0, doubles: 0, delays: 0 };
   const crashes = bad.crashes ? { hub: chance.below(4) / 100, agent: chance.below(20) / 100 } : { hub: 0, agent: 0 };
   const drift = nodes.map(() => (bad.clocks ? chance.between(80, 125) / 100 : 1));
+  if (chance.happens(0.4)) {
+    for (let index = chance.between(1, 3); index > 0; index--) add({ atMs: at(), do: "rollout", kind: chance.pick(["update", "reboot"]) });
+    for (let index = some(bad.people, 4); index > 0; index--) add({ atMs: at(), do: "steer", what: chance.pick(["halt", "resume", "resume", "cancel"]) });
+  }
   return { seed, nodes, locks, groups, network, crashes, faults: faults.toSorted((a, b) => a.atMs - b.atMs), drift };
 }
 
