@@ -43,11 +43,12 @@ describe("an update", () => {
   });
 
   test("does not wait for a node that has left the repository meanwhile", () => {
-    const twin = new RolloutTwin(three, { canarySoakMinutes: 0 });
+    const twin = new RolloutTwin([...three, "n4"], { canarySoakMinutes: 0 });
     twin.start();
-    twin.push(["n1", "n3"]);
+    twin.push(["n1", "n3", "n4"]);
     twin.goes("n1");
-    expect(twin.states).toBe("n1 done, n2 skipped, n3 leased");
+    twin.waits(5_000);
+    expect(twin.states).toBe("n1 done, n2 skipped, n3 leased, n4 waiting");
     expect(twin.going("n2").why).toContain("no longer in the repository");
   });
 

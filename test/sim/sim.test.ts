@@ -58,8 +58,10 @@ const SORTS = [
   "returns never",
   "returns sick",
   "returns slow",
+  "rollout",
   "script",
   "settle",
   "sick",
+  "steer",
   "window",
 ];
