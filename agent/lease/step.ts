@@ -224,6 +224,9 @@ function obey(turn: Turn, order: LeaseOrder): void {
   switch (order.kind) {
     case "ping":
       if (order.epoch > epochSeen) turn.standing = { ...turn.standing, epochSeen: order.epoch };
+      // Another run of the hub. It decides by what this word says, so orders of the run before must not count after it: by their
+      // epoch alone they could be those of this run, if its database is an older copy.
+      if (turn.memory.answers?.run !== order.run) turn.renewChallenge();
       // Pings may overtake each other: an earlier one than the last says nothing new, and must not make this word look old.
       if (turn.memory.answers?.run !== order.run || turn.memory.answers.ping < order.ping) turn.memory = { ...turn.memory, answers: { run: order.run, ping: order.ping } };
       turn.speak();

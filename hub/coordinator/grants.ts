@@ -3,7 +3,7 @@ import { Budget } from "./budget.ts";
 import type { Draft } from "./draft.ts";
 import { unreachableWhy } from "./down.ts";
 import type { Answer, Event, Lease, Request } from "./state.ts";
-import { isWell, pingNodes, sendAbort, sendConfirm, sendGrant, stick } from "./words.ts";
+import { concerned, isWell, pingNodes, sendAbort, sendConfirm, sendGrant, stick } from "./words.ts";
 
 /** What moves by itself once the latest event is in: slots are given, drained nodes get their second word, soaks end. */
 export function advance(draft: Draft): void {
@@ -88,7 +88,7 @@ function soak(draft: Draft): void {
 export function tick(draft: Draft): void {
   const { now, patience, volatile } = draft;
   if (now.monoMs - volatile.pingedMonoMs >= patience.pingEveryMs) {
-    pingNodes(draft, new Set([...draft.durable.members.keys(), ...volatile.views.keys()]));
+    pingNodes(draft, concerned(draft));
     draft.volatile = { ...draft.volatile, pingedMonoMs: now.monoMs };
   }
   for (const lease of draft.durable.leases.values()) {

@@ -4,7 +4,7 @@ import { changeMembership, settleGroups } from "./groups.ts";
 import { abort, clear, finish, hold, request, settle, unhold, withdraw } from "./operators.ts";
 import type { Answer, Event, Patience, State, Step } from "./state.ts";
 import { emptyVolatile, PATIENCE } from "./state.ts";
-import { pingNodes, takeWord } from "./words.ts";
+import { concerned, pingNodes, takeWord } from "./words.ts";
 
 /**
  * The coordinator: a pure function of what it knew and what happened. It reads no clock, makes no ids and starts nothing;
@@ -26,7 +26,7 @@ function happen(draft: Draft, event: Event): Answer {
       draft.durable = { ...draft.durable, epoch: draft.durable.epoch + 1 };
       draft.volatile = emptyVolatile(event.run, event.now.monoMs);
       // Nobody has spoken to this run yet. Those that are connected already answer; the others say hello when they come.
-      pingNodes(draft, draft.durable.members.keys());
+      pingNodes(draft, concerned(draft));
       return done;
     case "tick":
       tick(draft);

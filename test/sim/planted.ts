@@ -84,7 +84,14 @@ export const planted: readonly Planted[] = [
   // The agent.
   { name: "the challenge is ignored", changes: [[agent, "order.challenge === memory.challenge && ", ""]] },
   { name: "a challenge is good for ever", changes: [[agent, " && ageMs(memory.challengeAt, now) <= CHALLENGE_VALID_MS", ""], [agent, "if (ageMs(this.memory.challengeAt, this.now) > CHALLENGE_RENEW_MS) this.renewChallenge();", ""]] },
-  { name: "the epoch is ignored", changes: [[agent, "order.epoch >= standing.epochSeen && ", ""]] },
+  { name: "orders of an earlier run count after a word to this one", changes: [[agent, "      if (turn.memory.answers?.run !== order.run) turn.renewChallenge();\n", ""]] },
+  {
+    name: "the epoch is ignored, and the run as well",
+    changes: [
+      [agent, "order.epoch >= standing.epochSeen && ", ""],
+      [agent, "      if (turn.memory.answers?.run !== order.run) turn.renewChallenge();\n", ""],
+    ],
+  },
   { name: "a lease is taken a second time", changes: [[agent, "if (turn.standing.taken.includes(order.lease)) {", "if (turn.standing.taken.length > 999) {"]] },
   { name: "the boot id is ignored: rebooting again after the reboot", changes: [[agent, "const sameBoot = record.bootId === turn.memory.bootId;", "const sameBoot = true;"]] },
   { name: "rebooting is not written down before the reboot", changes: [[agent, 'turn.effects.push({ do: "reboot", record: turn.enter(record, "rebooting") });\n      return;\n    case "update"', 'turn.effects.push({ do: "reboot", record });\n      return;\n    case "update"']] },
