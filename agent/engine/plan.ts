@@ -1,4 +1,4 @@
-import type { Kind, Probe, ResourceId, Step } from "../../shared/kinds/kind.ts";
+import type { Given, Kind, Probe, ResourceId, Step } from "../../shared/kinds/kind.ts";
 import type { Problem } from "../../shared/protocol/report.ts";
 import type { Inventory } from "./inventory.ts";
 
@@ -9,6 +9,8 @@ export interface Desired {
   readonly sections: ReadonlyMap<string, unknown>;
   /** Digest of what the repository says about one resource: a breaker starts anew when it changes. */
   digestOf(resource: ResourceId): string;
+  /** What other nodes have made for this one, by kind and key. */
+  givenTo?(kind: string): Given;
   /** How many things the sections declare. */
   readonly resources: number;
   readonly removalsMax: number;
@@ -26,6 +28,8 @@ export interface WholePlan {
   /** Kinds that could not be looked at: they are neither converged nor touched. */
   readonly blind: readonly string[];
 }
+
+const NOTHING_GIVEN: Given = new Map();
 
 /** Looks at everything and says what to do. Reads only. One kind that cannot look does not keep the others from it. */
 export async function planAll(kinds: readonly Kind[], desired: Desired, probe: Probe, inventory: Inventory): Promise<WholePlan> {
@@ -50,7 +54,7 @@ export async function planKind(
   const want = section ?? emptySection(kind);
   try {
     const facts = await kind.observe(want, probe, owned);
-    return { plan: { kind, steps: kind.plan(want, facts, owned) }, problems: [] };
+    return { plan: { kind, steps: kind.plan(want, facts, owned, desired.givenTo?.(kind.name) ?? NOTHING_GIVEN) }, problems: [] };
   } catch (error) {
     const message = `could not look at ${kind.name}: ${error instanceof Error ? error.message : String(error)}. Nothing of it was changed; it is tried again by itself.`;
     return { plan: null, problems: [{ code: "observe", message, resource: kind.name }], blind: kind.name };

@@ -73,6 +73,8 @@ export class MemoryHost implements Host {
         if (earlier?.type === "file") this.files.set(step.path, { content: this.#kept.get(earlier.sha256) ?? "", mode: earlier.mode });
         else if (earlier !== undefined) this.files.delete(step.path);
         return done;
+      case "ask":
+        return failed(`waits for ${step.what}, which ${step.from.join(" or ")} can make`);
       case "fail":
         return failed(step.message);
       default:

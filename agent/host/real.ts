@@ -66,6 +66,8 @@ export class RealHost implements Host {
       case "set":
         await writeFile(step.path, step.value, { flag: "r+" });
         return done;
+      case "ask":
+        return failed(`waits for ${step.what}, which ${step.from.join(" or ")} can make`);
       case "fail":
         return failed(step.message);
       case "package":

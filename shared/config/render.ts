@@ -48,7 +48,8 @@ export interface RenderRequest {
   readonly contents: Contents;
 }
 
-export type Rendered = { readonly ok: true; readonly node: RenderedNode; readonly warnings: readonly Diagnostic[] } | { readonly ok: false; readonly diagnostics: readonly Diagnostic[] };
+/** `located`: the merged settings with their places, to tell later at which line something does not fit. */
+export type Rendered = { readonly ok: true; readonly node: RenderedNode; readonly located: LocatedMap; readonly warnings: readonly Diagnostic[] } | { readonly ok: false; readonly diagnostics: readonly Diagnostic[] };
 
 export async function renderNode(request: RenderRequest): Promise<Rendered> {
   const { file, kinds } = request;
@@ -83,7 +84,7 @@ export async function renderNode(request: RenderRequest): Promise<Rendered> {
     provenance: provenanceOf(whole),
     merged: plain,
   };
-  return { ok: true, node, warnings: diagnostics };
+  return { ok: true, node, located: merged, warnings: diagnostics };
 }
 
 function present(diagnostic: Diagnostic | undefined): readonly Diagnostic[] {

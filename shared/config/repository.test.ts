@@ -230,3 +230,47 @@ describe("loadNode", () => {
     expect(loaded.ok ? "" : formatDiagnostics(loaded.diagnostics)).toContain('nodes/n11.yaml:1:1: error: there is no nodes/n11.yaml\nhelp: did you mean "n1"?');
   });
 });
+
+describe("what follows from the other nodes", () => {
+  /** Everyone else who is in the same ring, by address; a number may be taken once. */
+  const ring: SectionKind = {
+    name: "ring",
+    schema: z.strictObject({ number: z.int(), neighbours: z.array(z.string()).default([]) }),
+    resolve(want, { nodes, self }) {
+      const mine = want as { number: number };
+      const others = nodes.filter(({ name, section }) => name !== self && section !== null);
+      const clash = others.find(({ section }) => (section as { number: number }).number === mine.number);
+      return {
+        want: { ...mine, neighbours: others.map(({ address }) => address ?? "?") },
+        misfits: clash === undefined ? [] : [{ path: ["number"], message: `${mine.number} is the number of ${clash.name}`, help: "take another" }],
+      };
+    },
+  };
+  const all = [...kinds, ring];
+  const files = (numbers: Readonly<Record<string, number>>): Files => ({
+    "cluster.yaml": cluster,
+    "roles/ringed.yaml": "ring: {number: 9}\n",
+    ...Object.fromEntries(Object.entries(numbers).map(([name, number]) => [`nodes/${name}.yaml`, `address: 10.0.0.${number}\n${number === 9 ? "roles: [ringed]\n" : `ring:\n  number: ${number}\n`}`])),
+  });
+
+  test("is filled in alike for all nodes and for one", async () => {
+    const tree = memoryTree(files({ n1: 1, n2: 2, n3: 9 }));
+    const loaded = await loadRepository(tree, all);
+    const alone = await loadNode(tree, all, "n1");
+    if (!loaded.ok || !alone.ok) throw new Error("both must load");
+    expect(loaded.repository.nodes.get("n1" as never)?.sections.get("ring")).toEqual({ number: 1, neighbours: ["10.0.0.2", "10.0.0.9"] });
+    expect(alone.node.sections).toEqual(loaded.repository.nodes.get("n1" as never)?.sections);
+  });
+
+  test("what does not fit is told at its line, on both", async () => {
+    const loaded = await loadRepository(memoryTree({ ...files({ n1: 1, n2: 2 }), "nodes/n3.yaml": "ring:\n  number: 2\n" }), all);
+    expect(loaded.ok ? [] : loaded.diagnostics.filter(({ severity }) => severity === "error").map(({ file, line, column, message }) => `${file}:${line}:${column} ${message}`)).toEqual(["nodes/n2.yaml:3:11 ring.number: 2 is the number of n3", "nodes/n3.yaml:2:11 ring.number: 2 is the number of n2"]);
+  });
+
+  test("a node does not guess what one is that cannot be read, if it minds", async () => {
+    const broken: Files = { ...files({ n1: 1, n2: 2 }), "nodes/n3.yaml": "ring: {number: many}\n", "nodes/n4.yaml": "address: 10.0.0.4\n" };
+    const minds = await loadNode(memoryTree(broken), all, "n1");
+    expect(minds.ok ? "" : formatDiagnostics(minds.diagnostics)).toContain("depends on the other nodes, and not all of them can be read");
+    expect((await loadNode(memoryTree(broken), all, "n4")).ok).toBe(true);
+  });
+});

@@ -2,10 +2,14 @@ import type { NodeName } from "../ids.ts";
 import { checkFleetLock } from "./check-policy.ts";
 import type { Cluster } from "./cluster.ts";
 import { Contents } from "./contents.ts";
-import { errorInFile, sortDiagnostics, warningInFile } from "./diagnostic.ts";
+import { errorAt, errorInFile, sortDiagnostics, warningInFile } from "./diagnostic.ts";
 import type { Diagnostic } from "./diagnostic.ts";
 import { CLUSTER_FILE, NODES_MAX, readLayout } from "./layout.ts";
 import type { Layout } from "./layout.ts";
+import { parseLocated } from "./explain.ts";
+import { formatPath, locate } from "./located.ts";
+import type { LocatedMap } from "./located.ts";
+import { mergeSettings } from "./merge.ts";
 import { renderNode } from "./render.ts";
 import type { RenderedNode } from "./render.ts";
 import { layersOf, resolveRoles, rolesOf, unknownRole } from "./roles.ts";
@@ -49,6 +53,8 @@ export async function loadRepository(tree: FileTree, kinds: readonly SectionKind
     const node = await loader.render(file, graph, addresses, used);
     if (node !== undefined) nodes.set(node.name, node);
   }
+  const peers = loader.peers(files, graph);
+  if (peers !== undefined) for (const [name, node] of nodes) nodes.set(name, loader.resolve(node, peers));
   for (const [name, path] of layout.roles) {
     const role = loader.roles.get(name);
     if (role === undefined || used.has(name)) continue;
@@ -78,7 +84,8 @@ export async function loadNode(tree: FileTree, kinds: readonly SectionKind[], na
   const graph = resolveRoles(loader.roles, new Set(layout.roles.keys()));
   loader.diagnostics.push(...graph.diagnostics);
   const files = loader.readOthers(own);
-  const node = own === undefined ? undefined : await loader.render(own, graph, addressBook([...layout.nodes.keys()], files), new Set());
+  let node = own === undefined ? undefined : await loader.render(own, graph, addressBook([...layout.nodes.keys()], files), new Set());
+  if (node !== undefined && loader.mindsOthers(node)) node = loader.resolveAmong(node, files);
   const references = [own, ...loader.roles.values()].flatMap((file) => file?.roles ?? []);
   const places = references.map((reference) => `roles/${reference.name}.yaml`);
   const diagnostics = sortDiagnostics([...concerning(layout, places), ...loader.diagnostics]);
@@ -117,6 +124,9 @@ async function openLoader(tree: FileTree, kinds: readonly SectionKind[]): Promis
   return loader;
 }
 
+/** What the kinds see of each other node: name, address, and its section before `resolve`, by kind. */
+type Peers = readonly { readonly name: string; readonly address?: string; readonly sections: ReadonlyMap<string, unknown> }[];
+
 /** One load of one commit; collects what is wrong on the way. */
 class Loader {
   readonly layout: Layout;
@@ -128,6 +138,8 @@ class Loader {
   readonly #bytes: ReadonlyMap<string, Uint8Array>;
   readonly #contents: Contents;
   readonly #rolesRead = new Set<string>();
+  /** Node → its merged settings with their places. */
+  readonly #located = new Map<string, LocatedMap>();
 
   constructor(kinds: readonly SectionKind[], layout: Layout, bytes: ReadonlyMap<string, Uint8Array>, contents: Contents) {
     this.layout = layout;
@@ -194,6 +206,60 @@ class Loader {
     if (!rendered.ok) this.diagnostics.push(...rendered.diagnostics.filter((each) => each.severity === "error"));
   }
 
+  /** Whether what this node shall be depends on what the others are. */
+  mindsOthers(node: RenderedNode): boolean {
+    return this.#kinds.some((kind) => kind.resolve !== undefined && node.sections.has(kind.name));
+  }
+
+  /** As a node alone does it: it reads all roles, and if another node cannot be read, it does not guess what that one is. */
+  resolveAmong(node: RenderedNode, files: ReadonlyMap<string, SettingsFile>): RenderedNode {
+    for (const name of this.layout.roles.keys()) this.readRole(name);
+    const graph = resolveRoles(this.roles, new Set(this.layout.roles.keys()));
+    const missing = [...this.layout.nodes].find(([name]) => !files.has(name));
+    const peers = missing === undefined ? this.peers(files, graph) : undefined;
+    if (peers !== undefined) return this.resolve(node, peers);
+    this.diagnostics.push(errorInFile(missing?.[1] ?? `nodes/${node.name}.yaml`, "what this node should be depends on the other nodes, and not all of them can be read", "run evenkeel validate, which says what is wrong with them"));
+    return node;
+  }
+
+  /** Undefined when a node cannot be read to its end; what is wrong has been told where all nodes are rendered. */
+  peers(files: ReadonlyMap<string, SettingsFile>, graph: RoleGraph): Peers | undefined {
+    const minding = this.#kinds.filter((kind) => kind.resolve !== undefined);
+    const peers: Peers[number][] = [];
+    for (const name of this.layout.nodes.keys()) {
+      const file = files.get(name);
+      const roles = file === undefined ? undefined : rolesOf(file, graph.closures);
+      if (file === undefined || roles?.complete !== true) return undefined;
+      const merged = mergeSettings(layersOf(file, roles.names, this.roles, graph.closures, this.clusterFile?.vars)).value;
+      const sections = new Map<string, unknown>();
+      for (const kind of minding) {
+        const entry = merged?.kind === "map" ? merged.entries.get(kind.name) : undefined;
+        const parsed = entry === undefined ? undefined : parseLocated(kind.schema, entry.value, entry.keySpan, [kind.name]);
+        if (parsed?.ok === false) return undefined;
+        if (parsed !== undefined) sections.set(kind.name, parsed.value);
+      }
+      peers.push({ name, ...(file.address && { address: file.address.value }), sections });
+    }
+    return peers;
+  }
+
+  /** The node with all that follows from the others; what does not fit between them is told at its line. */
+  resolve(node: RenderedNode, peers: Peers): RenderedNode {
+    const sections = new Map(node.sections);
+    for (const kind of this.#kinds) {
+      const section = sections.get(kind.name);
+      if (kind.resolve === undefined || section === undefined) continue;
+      const nodes = peers.map(({ sections: of, ...peer }) => ({ ...peer, section: of.get(kind.name) ?? null }));
+      const { want, misfits } = kind.resolve(section, { cluster: this.clusterFile?.cluster.name ?? "", self: node.name, nodes });
+      sections.set(kind.name, want);
+      for (const { path, message, help } of misfits) {
+        const found = locate(this.#located.get(node.name)!, [kind.name, ...path]);
+        this.diagnostics.push(errorAt(found.value.kind === "map" ? (found.keySpan ?? found.value.span) : found.value.span, `${formatPath([kind.name, ...path])}: ${message}`, help));
+      }
+    }
+    return { ...node, sections };
+  }
+
   /** Undefined when something that the node needs is wrong; that has been told then. */
   async render(file: SettingsFile, graph: RoleGraph, addresses: TemplateData["cluster"]["nodes"], used: Set<string>): Promise<RenderedNode | undefined> {
     const known = new Set(this.layout.roles.keys());
@@ -207,6 +273,7 @@ class Loader {
     const cluster = roles.complete ? this.clusterFile?.cluster : undefined;
     const rendered = await renderNode({ file, roles: roles.names, settings, cluster, kinds: this.#kinds, nodes: addresses, contents: this.#contents });
     this.diagnostics.push(...(rendered.ok ? rendered.warnings : rendered.diagnostics));
+    if (rendered.ok) this.#located.set(file.name, rendered.located);
     return rendered.ok ? rendered.node : undefined;
   }
 }

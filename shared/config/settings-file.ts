@@ -1,4 +1,5 @@
 import type * as z from "zod";
+import type { Around, Resolved } from "../kinds/kind.ts";
 import { checkPolicy } from "./check-policy.ts";
 import { Cluster, nodeFields } from "./cluster.ts";
 import { errorAt } from "./diagnostic.ts";
@@ -13,6 +14,8 @@ import { parseYaml } from "./yaml.ts";
 export interface SectionKind {
   readonly name: string;
   readonly schema: z.ZodType;
+  /** See `Kind.resolve`. */
+  resolve?(want: unknown, around: Around<unknown>): Resolved<unknown>;
 }
 
 /** A node's or role's file, read but not yet merged. */

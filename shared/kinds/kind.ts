@@ -20,10 +20,20 @@ export interface Kind<Schema extends z.ZodType = z.ZodType, Facts = unknown, Dra
   readonly summary: string;
   /** The only truth about the section's input: types, validation, editors' completion and the reference come from it. */
   readonly schema: Schema;
+  /**
+   * Fills in what follows from the other nodes (peers by name, a priority by the place in a list), and says what does not
+   * fit between them. What it answers is what all below see as `want`. It must do no harm to a want that it has seen already. Pure.
+   */
+  resolve?(want: z.output<Schema>, around: Around<z.output<Schema>>): Resolved<z.output<Schema>>;
   /** Reads what {@link Kind.plan} needs, in as few reads and processes as possible. Never changes anything. */
   observe(want: z.output<Schema>, probe: Probe, owned: Owned): Promise<Facts>;
   /** What to do to get from `facts` to `want`, in order; `[]` means converged. Pure. */
-  plan(want: z.output<Schema>, facts: Facts, owned: Owned): readonly Step[];
+  plan(want: z.output<Schema>, facts: Facts, owned: Owned, given?: Given): readonly Step[];
+  /**
+   * Makes a value that another node asked for by an `ask` step: the program's standard output is the value, sealed to the
+   * asking node and never seen by the hub. Null when this node cannot (it is no member itself), or must not. Pure.
+   */
+  make?(want: z.output<Schema>, facts: Facts, asked: Asked): Act | null;
   /** What in the machine tells early that something may have drifted. The engine sweeps besides, so it may be partial. */
   watch?(want: z.output<Schema>): Watch;
   /** How the node hands over its part of the subsystem before it goes down, and takes it back. */
@@ -84,6 +94,46 @@ export interface Gate<Want, Facts> {
   reasons(want: Want, facts: Facts): readonly string[];
 }
 
+/** The cluster as a section may refer to it. */
+export interface Around<Want> {
+  readonly cluster: string;
+  /** The name of the node whose section it is; it is among the nodes as well. */
+  readonly self: string;
+  /** All nodes of the repository, in the order of their names. */
+  readonly nodes: readonly Peer<Want>[];
+}
+
+export interface Peer<Want> {
+  readonly name: string;
+  readonly address?: string;
+  /** Its section of this kind as its schema gives it, before `resolve`, without contents; null when it has none. */
+  readonly section: Want | null;
+}
+
+export interface Resolved<Want> {
+  readonly want: Want;
+  readonly misfits: readonly Misfit[];
+}
+
+/** What is wrong in a section as seen next to the others; told at its line, and a push with it is refused. */
+export interface Misfit {
+  /** Where, from the section on: `["instances", "web", "routerId"]`. */
+  readonly path: readonly (string | number)[];
+  readonly message: string;
+  readonly help?: string;
+}
+
+/** Values that other nodes have made for this one, by the key of the `ask` step that asked for them. Secret, and used once. */
+export type Given = ReadonlyMap<string, string>;
+
+/** A question by another node, as far as it can be believed: the hub has passed it on, the node stands in the repository. */
+export interface Asked {
+  /** The node that asks. */
+  readonly node: string;
+  /** The key of its `ask` step. */
+  readonly key: string;
+}
+
 /** Names one thing on a node: the kind's name, a slash, its key: `packages/nginx`, `files//etc/motd`. */
 export type ResourceId = `${string}/${string}`;
 
@@ -115,6 +165,13 @@ export interface StepCommon {
   readonly claim?: Json;
   /** Strikes the resource off the inventory once the step has succeeded. */
   readonly release?: true;
+  /**
+   * Of a `run`, `set` or `unit` step of impact `network`: what takes it back when the node turns out to be cut off. Files need none,
+   * they are put back as they were; their triggers run again then.
+   */
+  readonly undo?: Act;
+  /** It cannot be taken back, and why, for people; said before it starts. */
+  readonly oneWay?: string;
   /** Neither the content nor a diff of it may be shown, reported or logged. */
   readonly sensitive?: true;
 }
@@ -184,6 +241,21 @@ export type Step = StepCommon &
         readonly do: "unit";
         readonly action: "start" | "stop" | "enable" | "disable" | "mask" | "unmask" | "daemon-reload";
         readonly unit: string;
+      }
+    | {
+        /**
+         * Something is needed that only a member can make, such as a token to join by. The resource waits; the value comes with
+         * {@link Given} in a later run. The first of `from` that can, makes it (see {@link Kind.make}).
+         */
+        readonly do: "ask";
+        /** Unique within the kind: `join/n2`. Lower-case letters, digits, `.`, `/` and `-`. */
+        readonly key: string;
+        /** Names of nodes, in the order in which they are to be asked. */
+        readonly from: readonly string[];
+        /** For people: "a token to join the LXD cluster". */
+        readonly what: string;
+        /** How long the value can be used once it has been made. */
+        readonly lastsMs: number;
       }
     | {
         /** What is wanted cannot be had on this machine: the resource fails with this message, which says what to do. */

@@ -16,6 +16,8 @@ export interface RollingCluster {
   readonly home: HubHome;
   readonly nodes: readonly string[];
   readonly watcher: Watcher;
+  /** What users call: behind the address that moves. */
+  readonly url: string;
   readonly summary: () => Promise<CoordinationSummary>;
   readonly rollout: () => Promise<RolloutView>;
   /** Waits until the rollout is in such a phase. */
@@ -68,9 +70,32 @@ const keepalived = `vrrp_instance even {
 }
 `;
 
+/**
+ * Before the address moves, who is being served is served to the end, and who comes new is not answered: TCP asks again
+ * after a second (RFC 6298), and then the next holder is there. Without this, what is under way as it moves is lost.
+ */
+const quiet = `#!/bin/sh
+set -eu
+case "$1" in
+  on)
+    printf 'table ip even_quiet\\ndelete table ip even_quiet\\ntable ip even_quiet { chain in { type filter hook input priority -10; ip daddr <%= it.vars.vip %> tcp flags syn / fin,syn,rst,ack drop; } }\\n' | nft -f -
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+      sleep 0.1
+      [ -n "$(ss -Htn state established src <%= it.vars.vip %>)" ] || break
+    done ;;
+  off) printf 'table ip even_quiet\\ndelete table ip even_quiet\\n' | nft -f - ;;
+esac
+`;
+
 const vipRole = `files:
   /etc/keepalived/keepalived.conf:
     content: {template: keepalived.eta}
+  /usr/local/sbin/vip-quiet:
+    content: {template: vip-quiet.eta}
+    mode: "0755"
+`;
+const vipDrain = `  commands:
+    vip-quiet: {drain: [/usr/local/sbin/vip-quiet, "on"], resume: [/usr/local/sbin/vip-quiet, "off"], order: 5}
 `;
 
 function clusterYaml(extra: string, soakMinutes: number): string {
@@ -97,7 +122,7 @@ services:
 ${vip ? "  keepalived.service:\n    enabled: true\n    running: true\n" : ""}drain:
   units:
     even-web.service: {order: 20}
-${vip ? "    keepalived.service: {order: 10}\n" : ""}`;
+${vip ? `    keepalived.service: {order: 10}\n${vipDrain}` : ""}`;
 
 export async function openRolling(name: string, options: RollingOptions = {}): Promise<RollingCluster> {
   await bundleAgent();
@@ -108,6 +133,7 @@ export async function openRolling(name: string, options: RollingOptions = {}): P
   const vip = options.vip === true;
   await writeFile(join(example, "roles", "all.yaml"), role(vip) + (vip ? vipRole : ""));
   await writeFile(join(example, "files", "keepalived.eta"), keepalived);
+  await writeFile(join(example, "files", "vip-quiet.eta"), quiet);
   await writeFile(join(example, "files", "even-web.service"), service);
   for (const [index, node] of nodes.entries()) await writeFile(join(example, "nodes", `${node}.yaml`), `address: 10.77.1.1${index + 1}\nroles: [all]\n`);
   const binds = [{ from: join(root, "dist", "evenkeel"), to: "/usr/lib/evenkeel" }, ...(options.hubOnNode === true ? [{ from: root, to: "/opt/evenkeel" }] : [])];
@@ -135,6 +161,7 @@ export async function openRolling(name: string, options: RollingOptions = {}): P
     await cupboard.pushExample();
     for (const node of nodes) await cupboard.enrol(node);
     await cupboard.waitConverged();
+    if (vip) await until("somebody to hold the address", () => fetch(`http://${address}:${SERVICE_PORT}/`).then(({ ok }) => ok).catch(() => false), (ok) => ok);
   } catch (error) {
     await cupboard.stop();
     throw error;
@@ -149,6 +176,7 @@ export async function openRolling(name: string, options: RollingOptions = {}): P
     home,
     nodes,
     watcher,
+    url: `http://${address}:${SERVICE_PORT}/`,
     summary,
     rollout,
     async reaches(phase, timeoutMs = 240_000) {
