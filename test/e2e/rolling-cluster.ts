@@ -76,14 +76,24 @@ const keepalived = `vrrp_instance even {
  */
 const quiet = `#!/bin/sh
 set -eu
+gone='table ip even_quiet
+delete table ip even_quiet'
 case "$1" in
   on)
-    printf 'table ip even_quiet\\ndelete table ip even_quiet\\ntable ip even_quiet { chain in { type filter hook input priority -10; ip daddr <%= it.vars.vip %> tcp flags syn / fin,syn,rst,ack drop; } }\\n' | nft -f -
+    nft -f - <<END
+$gone
+table ip even_quiet {
+  chain in {
+    type filter hook input priority -10
+    ip daddr <%= it.vars.vip %> tcp flags syn / fin,syn,rst,ack drop
+  }
+}
+END
     for _ in 1 2 3 4 5 6 7 8 9 10; do
       sleep 0.1
       [ -n "$(ss -Htn state established src <%= it.vars.vip %>)" ] || break
     done ;;
-  off) printf 'table ip even_quiet\\ndelete table ip even_quiet\\n' | nft -f - ;;
+  off) echo "$gone" | nft -f - ;;
 esac
 `;
 
