@@ -5,10 +5,12 @@ import { Chooser, MarkFile } from "./desired/choose.ts";
 import { Repository } from "./desired/repository.ts";
 import { Engine } from "./engine/engine.ts";
 import { Inventory } from "./engine/inventory.ts";
+import { hubCache } from "./download/downloader.ts";
 import { inventoryFile } from "./host/inventory-file.ts";
 import { lockFile } from "./host/lock-file.ts";
 import { Processes } from "./host/process.ts";
 import { RealHost } from "./host/real.ts";
+import { authorityPath, certificatePath, keyPath } from "./settings.ts";
 import type { Places, Settings } from "./settings.ts";
 import { systemClock } from "./system-clock.ts";
 
@@ -26,7 +28,7 @@ export interface Machine {
 
 export async function openMachine(settings: Settings, places: Places, kinds: readonly Kind[]): Promise<Machine> {
   const processes = new Processes();
-  const host = new RealHost(processes, join(places.stateDir, "backup"));
+  const host = new RealHost(processes, join(places.stateDir, "backup"), hubCache(settings.hub, { ca: authorityPath(places), cert: certificatePath(places), key: keyPath(places) }));
   const inventory = await Inventory.open(inventoryFile(places.stateDir));
   const repository = new Repository(processes.runBytes, places, settings);
   const chooser = new Chooser({ repository, settings, marks: new MarkFile(places.stateDir), kinds });

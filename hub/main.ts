@@ -29,6 +29,8 @@ import { listenerFor, servePlain, serveTls, type WebServer } from "./http/server
 import { takeLock } from "./lock.ts";
 import { makeLog } from "./log.ts";
 import { openPki } from "./pki/authority.ts";
+import { DownloadCache } from "./downloads/cache.ts";
+import { wantedDownloads } from "./downloads/wanted.ts";
 import { GitHttp, gitPath } from "./repo/git-http.ts";
 import { ClusterRepository } from "./repo/repository.ts";
 import { hashOf, newToken } from "./secret.ts";
@@ -229,7 +231,9 @@ async function start(settings: Settings, overrides: HubOverrides, { clock, log, 
   const stopping = new AbortController();
   const app = hubApp({ view, coordination, orders, enrolment, gate, access: stores.access, version: packageFile.version, changes, clock, caPem: pki.caPem, stopped: stopping.signal, log });
   const git = new GitHttp({ repository, clock, log });
-  const listener = listenerFor({ app, git, gate, log });
+  const downloads = new DownloadCache({ directory: join(dataDir, "downloads"), wanted: wantedDownloads(repository.directory, overrides.kinds ?? allKinds, () => repository.pins()?.commit ?? null), nowMs: () => clock.nowMs(), log });
+  undo.push(() => downloads.stop());
+  const listener = listenerFor({ app, git, downloads, gate, log });
   const tls = await serveTls(settings.httpsListen, pki, listener);
   undo.push(() => tls.stop());
   const plain = await servePlain(settings.pageListen, listener);

@@ -27,6 +27,8 @@ export function describeStep(step: Step): string {
       return `${step.action} ${step.name}${step.version === undefined ? "" : ` ${step.version}`}`;
     case "unit":
       return step.action === "daemon-reload" ? "reload systemd's units" : `${step.action} ${step.unit}`;
+    case "download":
+      return `fetch ${step.path} from ${step.urls[0] ?? "nowhere"}`;
     case "ask":
       return `ask ${step.from.join(", ")} for ${step.what}`;
     case "fail":

@@ -25,7 +25,7 @@ export class HostProbe implements Probe {
     const found = await absentAsNull(lstat(this.#at(path)));
     if (found === null) return null;
     const type = found.isFile() ? "file" : found.isDirectory() ? "directory" : found.isSymbolicLink() ? "link" : "other";
-    return { type, mode: found.mode & 0o7777, uid: found.uid, gid: found.gid, sizeBytes: found.size };
+    return { type, mode: found.mode & 0o7777, uid: found.uid, gid: found.gid, sizeBytes: found.size, ...(type === "file" && { stamp: stampOf(found) }) };
   }
 
   async read(path: string, sizeMaxBytes: number = READ_MAX_BYTES): Promise<Uint8Array | null> {
@@ -84,6 +84,11 @@ export class HostProbe implements Probe {
   #at(path: string): string {
     return this.#root === "/" ? path : join(this.#root, path);
   }
+}
+
+/** Changes when the file is written to or replaced, and not with its mode; ctime would. */
+export function stampOf(stat: { readonly ino: number; readonly size: number; readonly mtimeMs: number }): string {
+  return `${stat.ino}:${stat.size}:${stat.mtimeMs}`;
 }
 
 function isAbsent(error: NodeJS.ErrnoException): boolean {

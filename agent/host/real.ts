@@ -5,6 +5,8 @@ import type { FileHandle } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { ResourceId, Step, Trigger } from "../../shared/kinds/kind.ts";
 import type { Earlier } from "../engine/inventory.ts";
+import { Downloader } from "../download/downloader.ts";
+import type { DownloaderParts, DownloadStep } from "../download/downloader.ts";
 import { Apt } from "./apt.ts";
 import { syncDirectory, temporaryBeside, writeDurably } from "./durable.ts";
 import { CannotKeep, done, failed, failedRun } from "./host.ts";
@@ -21,9 +23,11 @@ export class RealHost implements Host {
   readonly #processes: Processes;
   readonly #apt: Apt;
   readonly #backupDir: string;
+  readonly #downloader: Downloader;
 
-  constructor(processes: Processes, backupDir: string) {
+  constructor(processes: Processes, backupDir: string, near: DownloaderParts["near"] = async () => null) {
     this.#processes = processes;
+    this.#downloader = new Downloader({ run: processes.run, near });
     this.#backupDir = backupDir;
     this.probe = new HostProbe(processes.run);
     this.#apt = new Apt(processes.run);
@@ -66,6 +70,8 @@ export class RealHost implements Host {
       case "set":
         await writeFile(step.path, step.value, { flag: "r+" });
         return done;
+      case "download":
+        return this.#download(step);
       case "ask":
         return failed(`waits for ${step.what}, which ${step.from.join(" or ")} can make`);
       case "fail":
@@ -74,6 +80,11 @@ export class RealHost implements Host {
       case "unit":
         throw new Error(`a step of type ${step.do} goes through its own method`);
     }
+  }
+
+  async #download(step: DownloadStep): Promise<StepResult> {
+    const found = await this.#ids(step.owner, step.group);
+    return found.ok ? this.#downloader.put(step, found) : failed(found.message);
   }
 
   async #asOwner(

@@ -7,6 +7,7 @@ import { getRequestListener } from "@hono/node-server";
 import type { Hono } from "hono";
 import type { Logger } from "pino";
 import type { Pki } from "../pki/authority.ts";
+import { downloadsPath, type DownloadCache } from "../downloads/cache.ts";
 import { gitPath, parseGitRequest, type GitHttp } from "../repo/git-http.ts";
 import type { Listen } from "../settings.ts";
 import type { Gate } from "./caller.ts";
@@ -24,13 +25,15 @@ export type Listener = (incoming: IncomingMessage, outgoing: ServerResponse) => 
 const connectionsMax = 2_000;
 const limits = { headersTimeout: 20_000, requestTimeout: 10 * 60_000, keepAliveTimeout: 30_000, maxHeaderSize: 16 * 1024 };
 
-/** Git's requests go straight to its own streams, all others to the application. */
-export function listenerFor(parts: { readonly app: Hono<HubEnv>; readonly git: GitHttp; readonly gate: Gate; readonly log: Logger }): Listener {
+/** What streams files goes straight to its own streams, all others to the application. */
+export function listenerFor(parts: { readonly app: Hono<HubEnv>; readonly git: GitHttp; readonly downloads: DownloadCache; readonly gate: Gate; readonly log: Logger }): Listener {
   const web = getRequestListener(parts.app.fetch);
   return (incoming, outgoing) => {
-    if (!(incoming.url ?? "").startsWith(gitPath)) return void web(incoming, outgoing);
-    serveGit(parts.git, parts.gate, incoming, outgoing).catch((error: unknown) => {
-      parts.log.error({ err: error, path: incoming.url }, "a Git request failed");
+    const url = incoming.url ?? "";
+    const serve = url.startsWith(gitPath) ? serveGit(parts.git, parts.gate, incoming, outgoing) : url.startsWith(downloadsPath) ? serveDownload(parts.downloads, parts.gate, incoming, outgoing) : null;
+    if (serve === null) return void web(incoming, outgoing);
+    serve.catch((error: unknown) => {
+      parts.log.error({ err: error, path: incoming.url }, "a request for files failed");
       answer(incoming, outgoing, 500, "the hub failed to answer; its log says why");
     });
   };
@@ -58,6 +61,12 @@ async function serveGit(git: GitHttp, gate: Gate, incoming: IncomingMessage, out
       if (pushing && caller.role !== "admin") return answer(incoming, outgoing, 403, `the token ${caller.name} may only read: push with one that has the role admin`);
       return git.serve(request, incoming, outgoing, caller.name);
   }
+}
+
+async function serveDownload(downloads: DownloadCache, gate: Gate, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+  const caller = await gate.callerOf(incoming);
+  if (caller.kind !== "node" || incoming.method !== "GET") return answer(incoming, outgoing, 403, "what nodes download is for the cluster's nodes");
+  return downloads.serve((incoming.url ?? "").slice(downloadsPath.length), incoming, outgoing);
 }
 
 export async function serveTls(listen: Listen, pki: Pki, listener: Listener): Promise<WebServer> {

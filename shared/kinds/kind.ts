@@ -243,6 +243,23 @@ export type Step = StepCommon &
         readonly unit: string;
       }
     | {
+        /** Fetches a file whose sum is known, from the first address that has it, and puts it in place at once. Goes on where an earlier try stopped. */
+        readonly do: "download";
+        readonly path: string;
+        readonly urls: readonly string[];
+        /** Of what is fetched, in lower-case hexadecimal. */
+        readonly sha256: string;
+        /** What is fetched is a tar archive, and this member of it is the file. */
+        readonly member?: string;
+        readonly mode: number;
+        readonly owner: string;
+        readonly group: string;
+        readonly timeoutMs: number;
+        readonly sizeMaxBytes: number;
+        /** Whether a file that stands there with another sum may be replaced: the agent put it there. */
+        readonly replace: boolean;
+      }
+    | {
         /**
          * Something is needed that only a member can make, such as a token to join by. The resource waits; the value comes with
          * {@link Given} in a later run. The first of `from` that can, makes it (see {@link Kind.make}).
@@ -288,6 +305,8 @@ export interface Stat {
   readonly uid: number;
   readonly gid: number;
   readonly sizeBytes: number;
+  /** Of a regular file: changes when it is written to or replaced (inode, size and time of its content). */
+  readonly stamp?: string;
 }
 
 export interface Output {
