@@ -1,8 +1,8 @@
 import { defineConfig } from "vitest/config";
 
 /**
- * Four groups, one after the other: what runs in memory and on loopback; what checks the project itself; the simulation; and
- * what needs real nodes, one file at a time, because the machine that CI gives has two cores.
+ * Groups, one after the other: what runs in memory and on loopback; what checks the project itself; the simulation; what
+ * needs real nodes, one file at a time, because the machine that CI gives has two cores; and a real Kubernetes API.
  */
 export default defineConfig({
   test: {
@@ -43,6 +43,10 @@ export default defineConfig({
           hookTimeout: 300_000,
           sequence: { groupOrder: 4 },
         },
+      },
+      {
+        // The last, because what it tests against may still be being built beside all others.
+        test: { name: "kube", include: ["test/kube/**/*.test.ts"], testTimeout: 180_000, hookTimeout: 300_000, sequence: { groupOrder: 5 } },
       },
     ],
   },
