@@ -13,7 +13,7 @@ import { ConvergeReport, PlanReport } from "../shared/protocol/report.ts";
 
 export const Request = z.discriminatedUnion("do", [
   z.object({ do: z.literal("plan"), branch: z.string().nullable() }),
-  z.object({ do: z.literal("apply"), removalsAllowed: z.number().int().min(0).optional(), retry: z.boolean().optional() }),
+  z.object({ do: z.literal("apply"), removalsAllowed: z.number().int().min(0).optional(), retry: z.boolean().optional(), disruptive: z.boolean().optional() }),
   z.object({ do: z.literal("status") }),
 ]);
 export type Request = z.output<typeof Request>;

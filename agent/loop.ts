@@ -2,12 +2,16 @@ import type { Clock, Timer } from "../shared/clock.ts";
 import type { Kind } from "../shared/kinds/kind.ts";
 import type { MessageOf } from "../shared/protocol/topics.ts";
 import type { ConvergeReport, PlanReport, Problem } from "../shared/protocol/report.ts";
+import type { NodeName } from "../shared/ids.ts";
+import type { CommitOrder } from "../shared/protocol/commit.ts";
+import { CommitTurn } from "./lease/commit-turn.ts";
 import type { Choice, Chooser } from "./desired/choose.ts";
 import type { Repository } from "./desired/repository.ts";
 import type { Cause, ConvergeOptions, Engine } from "./engine/engine.ts";
 import type { Inventory } from "./engine/inventory.ts";
 import type { Desired } from "./engine/plan.ts";
 import type { Settings } from "./settings.ts";
+import type { Handed, Need } from "./values/asker.ts";
 
 /**
  * The resident agent's day: look at the repository when told or from time to time, converge when there is something new,
@@ -25,6 +29,9 @@ const RETRY_MAX_MS = 15 * 60_000;
 /** How long a node whose own record is lost waits for the hub to say how far it had come. */
 const MARK_WAIT_MS = 120_000;
 
+/** As many as the hub keeps previews, and throw-aways: who comes back after a week is asked for all of them. */
+const PLANS_WAITING_MAX = 50;
+
 export interface LoopEvents {
   /** Every run that did something, failed, or was the first on its commit. */
   report(report: ConvergeReport): void | Promise<void>;
@@ -41,6 +48,10 @@ export type Status = Omit<MessageOf<"converge">, "v">;
 export class Loop {
   readonly #parts: LoopParts;
   readonly #abort = new AbortController();
+  readonly #turn: CommitTurn;
+  /** The commit that was looked at last, when it is not known to be this node's turn. */
+  #waiting: { readonly commit: string; readonly canaries: readonly NodeName[] } | null = null;
+  #plansWaiting = 0;
   #desired: Desired | null = null;
   #removalsAllowed = 0;
   #hubMark: string | null = null;
@@ -63,6 +74,7 @@ export class Loop {
 
   constructor(parts: LoopParts) {
     this.#parts = parts;
+    this.#turn = new CommitTurn(parts.settings.node, parts.settings.hub !== null);
     this.#status = { commit: null, outcome: "none", at: this.#nowIso(), failing: [], refused: null, problems: [] };
   }
 
@@ -144,6 +156,19 @@ export class Loop {
     await this.#queue.catch(() => {});
   }
 
+  /** Another node has made what a run asked for. */
+  given(): void {
+    void this.#enqueue(() => this.#converge("retry"));
+  }
+
+  /** The hub says how the canary does with a commit. */
+  commitTold(order: CommitOrder): void {
+    this.#turn.heard(order);
+    const waiting = this.#waiting;
+    if (order.take || waiting === null) this.look();
+    else this.#problem("canary", this.#turn.whyWait(waiting.commit, waiting.canaries));
+  }
+
   linked(linked: boolean): void {
     this.#linked = linked;
   }
@@ -158,9 +183,23 @@ export class Loop {
     });
   }
 
-  /** What a branch, or what is chosen now, would change on this machine. */
-  plan(branch: string | null): Promise<PlanReport | { readonly error: string }> {
+  /**
+   * What was held back too, under a lease, on a node that is drained: the only run while the loop is paused.
+   * @param drained units that are down for the lease: they stay so.
+   */
+  disrupt(drained: ReadonlySet<string>, options: Pick<ConvergeOptions, "onProgress" | "signal">): Promise<ConvergeReport | { readonly error: string }> {
+    return this.#enqueue<ConvergeReport | { readonly error: string }>(async () => {
+      const report = await this.#converge("lease", { ...options, disruption: "allowed" }, drained);
+      return report ?? { error: "no commit has been chosen yet, or the agent is stopping" };
+    });
+  }
+
+  /** What a branch, or what is chosen now, would change on this machine. With `commit`, the branch must stand there. */
+  plan(branch: string | null, commit?: string): Promise<PlanReport | { readonly error: string }> {
+    if (this.#plansWaiting >= PLANS_WAITING_MAX) return Promise.resolve({ error: `${PLANS_WAITING_MAX} plans are waiting on this node already: ask again in a minute` });
+    this.#plansWaiting += 1;
     return this.#enqueue<PlanReport | { readonly error: string }>(async () => {
+      this.#plansWaiting -= 1;
       const { repository, chooser, engine, settings } = this.#parts;
       if (branch === null || branch === settings.git.branch) {
         if (this.#desired === null) return { error: "no commit has been chosen yet" };
@@ -169,6 +208,7 @@ export class Loop {
       const fetched = await repository.fetch(branch);
       if (!fetched.ok) return { error: fetched.message };
       if (fetched.commit === null) return { error: `there is no branch "${branch}" in the repository` };
+      if (commit !== undefined && fetched.commit !== commit) return { error: `the branch "${branch}" of the repository that this node follows stands at ${fetched.commit.slice(0, 8)}, and ${commit.slice(0, 8)} was to be planned: it was pushed again, or elsewhere` };
       const choice = await chooser.preview(fetched.commit);
       return choice.ok ? engine.plan(choice.desired) : { error: choice.message };
     });
@@ -205,7 +245,20 @@ export class Loop {
     this.#problem("fetch", null);
     this.#fetchFailures = 0;
     if (fetched.commit === null) return;
-    const choice = await chooser.choose(fetched.commit, this.#hubMark, inventory.held);
+    this.#waiting = null;
+    let choice = await chooser.choose(fetched.commit, this.#hubMark, inventory.held, (commit, canaries) => {
+      this.#waiting = { commit, canaries };
+      return this.#turn.whyWait(commit, canaries);
+    });
+    const waits = !choice.ok && choice.waits === true ? choice.message : null;
+    this.#problem("canary", waits);
+    if (waits !== null) {
+      // Where commits come quickly, an earlier one may have been released meanwhile.
+      const { released } = this.#turn;
+      if (released === null || released === this.#desired?.commit) return;
+      choice = await chooser.chooseBefore(fetched.commit, released, this.#hubMark, inventory.held);
+      if (!choice.ok) return;
+    }
     if (!choice.ok) {
       if (this.#lastRefused === `${choice.commit} ${choice.message}`) return;
       this.#lastRefused = `${choice.commit} ${choice.message}`;
@@ -228,27 +281,33 @@ export class Loop {
     this.#removalsAllowed = choice.mark.removalsAllowed;
   }
 
-  async #converge(cause: Cause, options: Omit<ConvergeOptions, "cause" | "signal"> = {}): Promise<ConvergeReport | null> {
+  async #converge(cause: Cause, options: Omit<ConvergeOptions, "cause"> = {}, drained?: ReadonlySet<string>): Promise<ConvergeReport | null> {
     const desired = this.#desired;
-    if (desired === null || this.#paused !== null || this.#abort.signal.aborted) return null;
+    if (desired === null || (this.#paused !== null && drained === undefined) || this.#abort.signal.aborted) return null;
     const { engine, events, kinds } = this.#parts;
     this.#retry?.cancel();
     this.#retry = null;
     this.#converging = true;
     this.#changedMeanwhile = null;
     let report: ConvergeReport;
+    const handed = this.#parts.values?.hand();
+    let asks: readonly Need[] = [];
     try {
       const allowed = Math.max(this.#removalsAllowed, options.removalsAllowed ?? 0);
-      report = await engine.converge(desired, { ...options, removalsAllowed: allowed, cause, signal: this.#abort.signal });
+      const given: Desired = { ...desired, ...(drained !== undefined && { drained }), ...(handed !== undefined && { givenTo: (kind: string) => handed.to(kind) }) };
+      const signal = options.signal === undefined ? this.#abort.signal : AbortSignal.any([this.#abort.signal, options.signal]);
+      report = await engine.converge(given, { ...options, removalsAllowed: allowed, cause, signal, onAsks: (all) => (asks = all) });
     } finally {
       this.#converging = false;
     }
+    handed?.over(asks);
     events.desired(desired, kinds);
     this.#setStatus({
       commit: desired.commit as Status["commit"],
       outcome: report.outcome,
       failing: report.changes.filter((change) => change.result === "failed" || change.result === "blocked").slice(0, 20).map((change) => ({ resource: change.resource, error: (change.error ?? change.why).slice(0, 2_000) })),
-      problems: [...this.#status.problems.filter((problem) => problem.code === "fetch"), ...report.problems].slice(0, 20),
+      held: heldIn(report),
+      problems: [...this.#status.problems.filter((problem) => problem.code === "fetch" || problem.code === "canary"), ...report.problems].slice(0, 20),
     });
     await this.#report(report);
     if (report.outcome === "failed") this.#scheduleRetry();
@@ -332,6 +391,10 @@ export class Loop {
   }
 }
 
+function heldIn({ changes }: ConvergeReport): string[] {
+  return [...new Set(changes.filter(({ result }) => result === "held" || result === "waiting").map(({ resource }) => resource))].slice(0, 20);
+}
+
 function isSystemError(error: unknown): error is NodeJS.ErrnoException {
   return error instanceof Error && "code" in error && "syscall" in error;
 }
@@ -343,6 +406,8 @@ export interface LoopParts {
   readonly engine: Engine;
   readonly inventory: Inventory;
   readonly kinds: readonly Kind[];
+  /** What other nodes are asked for, and have made. */
+  readonly values?: { hand(): Handed };
   readonly clock: Clock;
   readonly random: () => number;
   readonly events: LoopEvents;

@@ -92,26 +92,29 @@ async function planBranch(branch: string, json?: boolean) {
 program
   .command("apply")
   .description("look at the repository now, and make this machine what it says")
-  .option("--retry", "also try again what was left alone because it came back too often")
+  .option("--retry", "also try again what was left alone because it came back too often, or put back because it cut the node off")
   .addOption(new Option("--allow-removals <count>", "take away up to this many things in this run").argParser(Number))
+  .option("--disruptive", "also do what takes down what others lean on; only where no hub gives this node its turn")
   .option("--json", "the report as JSON")
-  .action(async (options: { retry?: boolean; allowRemovals?: number; json?: boolean }) => {
+  .action(async (options: { retry?: boolean; allowRemovals?: number; disruptive?: boolean; json?: boolean }) => {
     const settings = await settingsOrFail(options.json);
+    if (options.disruptive === true && settings.hub !== null) fail(`the hub gives this node its turn, drained and one after the other: "evenkeel why ${settings.node}" says what it waits for`, options.json);
     const removals = options.allowRemovals;
     if (removals !== undefined && !(Number.isInteger(removals) && removals >= 0)) fail("--allow-removals takes a whole number", options.json);
-    const wishes = { ...(options.retry === undefined ? {} : { retry: options.retry }), ...(removals === undefined ? {} : { removalsAllowed: removals }) };
+    const wishes = { ...(options.retry === undefined ? {} : { retry: options.retry }), ...(removals === undefined ? {} : { removalsAllowed: removals }), ...(options.disruptive === true && { disruptive: true }) };
     const reply = await ask({ do: "apply", ...wishes });
     if (reply?.is === "error") fail(reply.message, options.json);
     const report = reply?.is === "apply" ? reply.report : await applyHere(settings, wishes, options.json);
     const notes = reply?.is === "apply" ? reply.notes : [];
     for (const note of notes) console.error(`${paint.yellow("!")} ${note}`);
-    finish(options.json ? JSON.stringify(report, null, 2) : showConverge(report, paint), report.outcome === "converged" && notes.length === 0 ? 0 : 1);
+    finish(options.json ? JSON.stringify(report, null, 2) : showConverge(report, paint), (report.outcome === "converged" || report.outcome === "held") && notes.length === 0 ? 0 : 1);
   });
 
 /** Without a resident agent, this process is the one that may change the machine. */
-async function applyHere(settings: Settings, wishes: { retry?: boolean; removalsAllowed?: number }, json?: boolean) {
+async function applyHere(settings: Settings, wishes: { retry?: boolean; removalsAllowed?: number; disruptive?: boolean }, json?: boolean) {
   if (!(await takeLock(places))) return fail("another evenkeel-agent is changing this machine", json);
   const machine = await openMachine(settings, places, kinds);
+  await machine.engine.settle();
   await machine.repository.prepare();
   const fetched = await machine.repository.fetch();
   if (!fetched.ok) console.error(paint.yellow(fetched.message));
@@ -120,8 +123,10 @@ async function applyHere(settings: Settings, wishes: { retry?: boolean; removals
   if (!choice.ok) return fail(choice.message, json);
   const interrupt = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => interrupt.abort());
+  // Timers do not keep the process alive, and a change of the network is watched by them.
+  setInterval(() => {}, 60_000);
   const removalsAllowed = Math.max(choice.mark.removalsAllowed, wishes.removalsAllowed ?? 0);
-  const report = await machine.engine.converge(choice.desired, { cause: "asked", onProgress: progress, signal: interrupt.signal, removalsAllowed, retry: wishes.retry ?? false });
+  const report = await machine.engine.converge(choice.desired, { cause: "asked", onProgress: progress, signal: interrupt.signal, removalsAllowed, retry: wishes.retry ?? false, disruption: wishes.disruptive === true ? "allowed" : "hold" });
   endProgress();
   await new Journal(`${places.stateDir}/log.jsonl`).add(report);
   return report;
@@ -141,7 +146,7 @@ program
   });
 
 function showStatus(status: { node: string; cluster: string; commit: string | null; outcome: string; linked: boolean; failing: { resource: string; error: string }[]; refused: { commit: string; message: string } | null; problems: { message: string }[] }): void {
-  const good = status.outcome === "converged" && status.problems.length === 0;
+  const good = (status.outcome === "converged" || status.outcome === "held") && status.problems.length === 0;
   console.log(`${paint.bold(status.node)} of ${status.cluster}: ${good ? paint.green(status.outcome) : paint.red(status.outcome)} at ${status.commit?.slice(0, 8) ?? "no commit yet"}, ${status.linked ? "connected to the hub" : paint.yellow("no connection to the hub")}`);
   if (status.refused !== null) console.log(`${paint.yellow("!")} refused ${status.refused.commit.slice(0, 8)}: ${status.refused.message}`);
   for (const one of status.failing) console.log(`${paint.red("✗")} ${one.resource}: ${one.error}`);
@@ -178,7 +183,34 @@ program
     const enrolled = await enrol(options, places);
     if (!enrolled.ok) fail(enrolled.message);
     console.log(`${paint.green("✓")} this machine is now the node ${paint.bold(enrolled.settings.node)} of ${enrolled.settings.cluster}.`);
+    if (enrolled.recipient !== null) console.log(`  Its recipient for secrets, to compare with what "evenkeel secret trust ${enrolled.settings.node}" shows:\n  ${enrolled.recipient}`);
     console.log("  Start the agent: systemctl enable --now evenkeel-agent");
+  });
+
+program
+  .command("recipient")
+  .description("the public half of this node's age key, to which its secrets are encrypted")
+  .action(async () => {
+    await settingsOrFail();
+    const { nodeKey } = await import("./identity.ts");
+    const key = await nodeKey(places);
+    if (key.recipient === null) fail(key.problem ?? "this node has no age key");
+    console.log(key.recipient);
+  });
+
+program
+  .command("putback", { hidden: true })
+  .description("puts back a change of the network that was not confirmed, as systemd starts it")
+  .option("--id <id>", "of that change, whose time is up")
+  .option("--early <milliseconds>", "how long before its time this is started", "0")
+  .option("--boot", "before the network comes up")
+  .action(async (options: { id?: string; early: string; boot?: boolean }) => {
+    // Needs no settings: it works on what was written down.
+    const { putBackCommand } = await import("./confirm/putback-command.ts");
+    if (options.boot === true) await putBackCommand(places, { boot: true });
+    else if (options.id !== undefined) await putBackCommand(places, { id: options.id, earlyMs: Number(options.early) });
+    else fail("putback takes --id or --boot");
+    process.exit(0);
   });
 
 program

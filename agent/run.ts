@@ -3,10 +3,12 @@ import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import type { Kind } from "../shared/kinds/kind.ts";
 import type { BootId } from "../shared/ids.ts";
+import type { CommitStanding } from "../shared/protocol/lease.ts";
 import type { ConvergeReport } from "../shared/protocol/report.ts";
 import type { OrderMessage } from "../shared/protocol/messages.ts";
 import { serveControl } from "./control.ts";
 import type { Reply, Request } from "./control.ts";
+import { ensureIdentity, ensureRecipient } from "./identity.ts";
 import { MemoryBack } from "./host/memory-back.ts";
 import { PathEvents } from "./host/path-events.ts";
 import type { Processes } from "./host/process.ts";
@@ -18,10 +20,12 @@ import { Spool } from "./link/spool.ts";
 import type { AgentEvent } from "./link/spool.ts";
 import { Loop } from "./loop.ts";
 import type { Status } from "./loop.ts";
+import { Change, failureOf } from "./lease/change.ts";
 import { Drain, drainFile } from "./lease/drain.ts";
 import { Leases } from "./lease/run.ts";
 import { Well } from "./lease/well.ts";
 import { Updates } from "./updates/updates.ts";
+import { Exchange } from "./values/exchange.ts";
 import { AGENT_VERSION, openMachine, takeLock } from "./machine.ts";
 import type { Machine } from "./machine.ts";
 import { controlPath } from "./settings.ts";
@@ -38,7 +42,11 @@ const RENEWAL_LOOK_EVERY_MS = 3_600_000;
 /** The resident agent. Resolves when it has been told to stop and has stopped. */
 export async function runAgent(settings: Settings, places: Places, kinds: readonly Kind[]): Promise<void> {
   if (!(await takeLock(places))) throw new Error("another evenkeel-agent runs on this machine");
+  // A node that was enrolled by an agent without secrets gets its key now.
+  const recipient = await ensureRecipient(places);
   const machine = await openMachine(settings, places, kinds);
+  // First of all: the node may be cut off by what an earlier run has left.
+  await machine.engine.settle();
   await machine.repository.prepare();
   const bootId = (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim() as BootId;
   const spool = await Spool.open(join(places.stateDir, "spool"), (message) => console.log(message));
@@ -58,6 +66,7 @@ export async function runAgent(settings: Settings, places: Places, kinds: readon
     kinds,
     clock: systemClock,
     random: Math.random,
+    values: { hand: () => values.hand() },
     onBug: (error) => {
       // A state that nobody thought of: start anew from what is on disk (systemd does, after a pause).
       console.error(error);
@@ -114,13 +123,14 @@ export async function runAgent(settings: Settings, places: Places, kinds: readon
       restore: (progress, signal) => drain.restore(progress, signal),
     },
     updater: updates,
+    changer: new Change({ stateDir: places.stateDir, plan: () => loop.plan(null), converge: (options) => loop.disrupt(drain.drainedUnits(), options) }),
     async look() {
       const { trouble } = await well.look();
       // A gate asks whether the node could go now: once it is on its way, the answer is about something else.
       const gates = leases.record === null ? await drain.gates(loop.desired?.sections ?? new Map()) : [];
       const all = [...trouble, ...gates];
       const { status } = loop;
-      return { healthy: all.length === 0, trouble: all, cordonedBy: null, commit: status.outcome === "converged" ? status.commit : null };
+      return { healthy: all.length === 0, trouble: all, cordonedBy: null, commit: status.outcome === "converged" || status.outcome === "held" ? status.commit : null, ...(lastReport !== null && { standing: standingOf(lastReport) }) };
     },
     say: (word) => link?.publish("lease", word),
     async reboot() {
@@ -132,22 +142,36 @@ export async function runAgent(settings: Settings, places: Places, kinds: readon
     log,
   });
   const memory = new MemoryBack(systemClock);
+  const values = new Exchange({
+    self: settings.node,
+    kinds,
+    probe: machine.host.probe,
+    run: machine.processes.run,
+    desired: () => loop.desired,
+    ownedOf: (kind) => machine.inventory.ownedOf(kind),
+    identity: async () => (await ensureIdentity(places))?.identity ?? null,
+    clock: systemClock,
+    newId: randomUUID,
+    tell,
+    arrived: () => loop.given(),
+    log,
+  });
   const pathEvents = new PathEvents((path) => loop.drifted(path));
   const unitSignals = new UnitSignals(systemClock, (unit) => loop.drifted(unit));
-  const link = settings.broker === null ? null : makeLink(settings, places, spool, loop, leases, tell, () => tellUpdates(true), log);
+  const link = settings.broker === null ? null : makeLink(settings, places, spool, loop, leases, values, tell, () => tellUpdates(true), log);
   const control = await serveControl(controlPath(places), (request, reply) => answer(request, reply, loop, settings, link));
 
   const stopping = new Promise<void>((resolve) => {
     for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, resolve);
   });
   // Timers do not keep the process alive; the control socket does.
-  if (link !== null) await greet(link, spool, machine);
+  if (link !== null) await greet(link, spool, machine, recipient);
   link?.start();
   const housekeeping = repeat(RENEWAL_LOOK_EVERY_MS, () => renewWhenDue(settings, places, link, log));
   const facts = repeat(FACTS_EVERY_MS, () => tellFacts(machine.processes, link));
   await leases.prepare();
   // Under a lease, this is part of its work.
-  if (leases.record?.phase !== "working") await updates.recover();
+  if (leases.record?.phase !== "working" || leases.record.work.do !== "update") await updates.recover();
   await loop.start();
   await leases.start();
   const updatesLook = repeat(UPDATES_EVERY_MS, () => tellUpdates(updatesLooks++ % LOOKS_PER_REFRESH === 1));
@@ -158,6 +182,7 @@ export async function runAgent(settings: Settings, places: Places, kinds: readon
   facts.cancel();
   updatesLook.cancel();
   await leases.stop();
+  values.stop();
   pathEvents.stop();
   unitSignals.stop();
   await loop.stop();
@@ -165,7 +190,7 @@ export async function runAgent(settings: Settings, places: Places, kinds: readon
   control.close();
 }
 
-function makeLink(settings: Settings, places: Places, spool: Spool, loop: Loop, leases: Leases, tell: (event: AgentEvent) => Promise<void>, lookAtUpdates: () => Promise<void>, log: (message: string) => void): Link {
+function makeLink(settings: Settings, places: Places, spool: Spool, loop: Loop, leases: Leases, values: Exchange, tell: (event: AgentEvent) => Promise<void>, lookAtUpdates: () => Promise<void>, log: (message: string) => void): Link {
   let told = "";
   return new Link({
     places,
@@ -188,7 +213,7 @@ function makeLink(settings: Settings, places: Places, spool: Spool, loop: Loop, 
         told = reason;
         log(`no connection to the hub: ${reason}; reports wait on disk, the node keeps itself in shape, and it is tried again by itself`);
       },
-      order: (order) => void obey(order, loop, leases, tell, lookAtUpdates, log).catch((error: unknown) => log(`could not answer the hub: ${String(error)}`)),
+      order: (order) => void obey(order, loop, leases, values, tell, lookAtUpdates, log).catch((error: unknown) => log(`could not answer the hub: ${String(error)}`)),
     },
   });
 }
@@ -197,7 +222,7 @@ function makeLink(settings: Settings, places: Places, spool: Spool, loop: Loop, 
  * Hints, questions, and leases. None of them can make this node apply anything but its repository; under a lease it drains,
  * installs what its own archives offer, and reboots.
  */
-async function obey(order: OrderMessage, loop: Loop, leases: Leases, tell: (event: AgentEvent) => Promise<void>, lookAtUpdates: () => Promise<void>, log: (message: string) => void): Promise<void> {
+async function obey(order: OrderMessage, loop: Loop, leases: Leases, values: Exchange, tell: (event: AgentEvent) => Promise<void>, lookAtUpdates: () => Promise<void>, log: (message: string) => void): Promise<void> {
   switch (order.kind) {
     case "look":
       loop.look();
@@ -206,7 +231,7 @@ async function obey(order: OrderMessage, loop: Loop, leases: Leases, tell: (even
       loop.hubMark(order.commit);
       return;
     case "plan": {
-      const plan = await loop.plan(order.branch);
+      const plan = await loop.plan(order.branch, order.commit);
       await tell("error" in plan ? { kind: "plan-failed", id: order.id, message: plan.error.slice(0, 4_000) } : { kind: "planned", id: order.id, report: plan });
       return;
     }
@@ -217,6 +242,14 @@ async function obey(order: OrderMessage, loop: Loop, leases: Leases, tell: (even
       return;
     case "updates":
       await lookAtUpdates();
+      return;
+    case "commit":
+      loop.commitTold(order);
+      return;
+    case "make":
+    case "value":
+    case "no-value":
+      await values.order(order);
       return;
     default:
       leases.order(order);
@@ -237,6 +270,8 @@ async function answer(request: Request, reply: (reply: Reply) => void, loop: Loo
     onProgress: (action) => reply({ is: "progress", action }),
     ...(request.removalsAllowed === undefined ? {} : { removalsAllowed: request.removalsAllowed }),
     ...(request.retry === undefined ? {} : { retry: request.retry }),
+    // Where there is a hub, it gives each node its turn.
+    ...(request.disruptive === true && settings.hub === null && { disruption: "allowed" as const }),
   });
   if ("error" in report) reply({ is: "error", message: report.error });
   else reply({ is: "apply", report, notes: notesOf(loop.status) });
@@ -245,11 +280,11 @@ async function answer(request: Request, reply: (reply: Reply) => void, loop: Loo
 function notesOf({ refused, problems, commit }: Status): string[] {
   return [
     ...(refused === null ? [] : [`refused ${refused.commit.slice(0, 8)}, and kept ${commit?.slice(0, 8) ?? "nothing"}: ${refused.message}`]),
-    ...problems.filter((problem) => problem.code === "fetch").map((problem) => problem.message),
+    ...problems.filter((problem) => problem.code === "fetch" || problem.code === "canary").map((problem) => problem.message),
   ];
 }
 
-async function greet(link: Link, spool: Spool, machine: Machine): Promise<void> {
+async function greet(link: Link, spool: Spool, machine: Machine, recipient: string | null): Promise<void> {
   const [bootId, machineId, last] = await Promise.all([readFile("/proc/sys/kernel/random/boot_id", "utf8"), readFile("/etc/machine-id", "utf8"), machine.chooser.last()]);
   link.publish("state", {
     v: 1,
@@ -260,6 +295,7 @@ async function greet(link: Link, spool: Spool, machine: Machine): Promise<void> 
     startedAt: new Date().toISOString(),
     stream: spool.stream,
     mark: last?.ok ? (last.mark.commit as never) : null,
+    ...(recipient !== null && { recipient }),
   });
 }
 
@@ -278,6 +314,11 @@ async function tellFacts(processes: Processes, link: Link | null): Promise<void>
   const output = await processes.run([process.execPath, program, "facts"]);
   if (output.code !== 0) return;
   link.publish("facts", { v: 1, facts: JSON.parse(output.stdout) as Record<string, string> });
+}
+
+/** What the hub needs to know of a converge to give the node its turn, and to let others follow it. */
+function standingOf(report: ConvergeReport): CommitStanding {
+  return { commit: report.commit, outcome: report.outcome, heldBack: (report.held ?? []).slice(0, 20), failure: failureOf(report)?.split("\n", 1)[0]?.slice(0, 500) ?? null };
 }
 
 function repeat(everyMs: number, work: () => Promise<void>): { cancel(): void } {

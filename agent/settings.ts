@@ -41,6 +41,8 @@ export const settingsPath = (places: Places) => join(places.settingsDir, "agent.
 export const keyPath = (places: Places) => join(places.settingsDir, "node.key");
 export const certificatePath = (places: Places) => join(places.settingsDir, "node.crt");
 export const authorityPath = (places: Places) => join(places.settingsDir, "ca.crt");
+/** The node's age key. With the other keys, and not in the state directory, which may be wiped without losing what is secret. */
+export const identityPath = (places: Places) => join(places.settingsDir, "age.txt");
 export const repositoryPath = (places: Places) => join(places.stateDir, "repo.git");
 export const controlPath = (places: Places) => join(places.runDir, "agent.sock");
 

@@ -40,8 +40,9 @@ function body(report: { readonly changes: readonly Change[]; readonly problems: 
 }
 
 function showChange(change: Change, paint: Paint): readonly string[] {
-  const marks = { planned: paint.cyan("~"), done: paint.green("✓"), failed: paint.red("✗"), blocked: paint.yellow("–") };
+  const marks = { planned: paint.cyan("~"), done: paint.green("✓"), failed: paint.red("✗"), blocked: paint.yellow("–"), held: paint.cyan("…"), waiting: paint.cyan("…") };
   const lines = [`${marks[change.result]} ${paint.bold(change.resource)}  ${change.action} ${paint.dim(`— ${change.why}`)}`];
+  if (change.oneWay !== undefined) lines.push(...indent(`cannot be taken back: ${change.oneWay}`, paint.yellow));
   if (change.error !== undefined) lines.push(...indent(change.error, paint.red));
   if (change.diff !== undefined) lines.push(...change.diff.trimEnd().split("\n").map((line) => `    ${colourDiffLine(line, paint)}`));
   return lines;

@@ -12,6 +12,8 @@ export interface Coordination {
   startRollout(start: RolloutStart, by: string): Promise<Word>;
   /** `halt` lets the node that is at it come back first, and starts no other; `cancel` ends the rollout likewise. */
   steerRollout(id: string, what: "halt" | "resume" | "cancel", word: RolloutWord, by: string): Promise<Word>;
+  /** Lets all nodes take the newest commit, whatever the canary does with it. `commit` may be its first characters. */
+  releaseCommit(commit: string, word: ReasonWord, by: string): Promise<Word>;
   /** `drain` keeps the node drained until {@link resume}. */
   ask(node: string, what: "drain" | "reboot", word: NodeWord, by: string): Promise<Word>;
   resume(node: string, by: string): Promise<Word>;

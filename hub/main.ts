@@ -22,6 +22,9 @@ import { Presence } from "./fleet/presence.ts";
 import { FleetView } from "./fleet/view.ts";
 import { noOutsidePower } from "./bmc/power.ts";
 import { Checks } from "./checks/checks.ts";
+import { postStatus, readToken } from "./preview/post-status.ts";
+import { Previews } from "./preview/service.ts";
+import { CommitStatuses } from "./preview/statuses.ts";
 import { hubApp } from "./http/app.ts";
 import { Gate } from "./http/caller.ts";
 import { LoginLimiter } from "./http/limiter.ts";
@@ -41,9 +44,11 @@ import { AccessStore } from "./store/access.ts";
 import { CommitStore } from "./store/commits.ts";
 import { openDatabase } from "./store/database.ts";
 import { NodeStore } from "./store/nodes.ts";
+import { PreviewStore } from "./store/previews.ts";
 import { ReportStore } from "./store/reports.ts";
 import { keepWithinLimits, type Stores } from "./store/retention.ts";
 import { systemClock } from "./system-clock.ts";
+import { Values } from "./values/values.ts";
 
 const dayMs = 24 * 3_600_000;
 const stopTimeoutMs = 5_000;
@@ -129,13 +134,33 @@ async function start(settings: Settings, overrides: HubOverrides, { clock, log, 
   const changes = new Changes();
   const presence = new Presence();
   // The parts below know each other in a circle; what is not there yet is reached through these.
-  const later: { broker?: Broker; gate?: Gate; addresses?: Addresses; coordination?: CoordinationService; hubNode?: NodeName } = {};
+  const later: { broker?: Broker; gate?: Gate; addresses?: Addresses; coordination?: CoordinationService; hubNode?: NodeName; previews?: Previews } = {};
   const send = (node: NodeName, order: OrderMessage): void => later.broker?.send(node, order);
   const orders = new Orders({ clock, presence, send, planTimeoutMs: settings.planTimeoutMs });
   const ownMachineId = machineId();
+  const values = new Values({ clock, newId: randomUUID, isOnline: (node) => presence.get(node)?.online === true && presence.get(node)?.subscribed === true, send, warn: (about, message) => log.warn(about, message) });
+  undo.push(() => values.stop());
   const hearing: Hearing = {
+    value(node, event) {
+      if (event.kind === "ask") values.ask(node, event);
+      else if (event.kind === "made") values.made(node, event);
+      else values.notMade(node, event);
+    },
     word: async (node, word) => later.coordination?.word(node, word),
-    gone: async (node) => later.coordination?.gone(node),
+    async gone(node) {
+      values.gone(node);
+      await later.coordination?.gone(node);
+      await later.previews?.gone();
+    },
+    async here(node) {
+      later.coordination?.here(node);
+      await later.previews?.here(node);
+    },
+    async planned(node, id, answer) {
+      if (later.previews?.isOurs(id) !== true) return false;
+      await later.previews.answer(node, id, answer);
+      return true;
+    },
     updates: (node, message) => later.coordination?.updates(node, message),
     machineKnown(node, id) {
       if (id !== ownMachineId || later.hubNode === node) return;
@@ -160,9 +185,37 @@ async function start(settings: Settings, overrides: HubOverrides, { clock, log, 
       orders.look("all");
       changes.commits(tip);
       void followPolicy();
+      void later.previews?.mainMoved().catch((error: unknown) => log.error({ err: error }, "could not see which previews are merged"));
     },
+    onBranches: async (pushed, deleted, by) => later.previews?.branches(pushed, deleted, by),
   });
   undo.push(() => repository.stop());
+  const statuses = new CommitStatuses({
+    clock,
+    log,
+    forge: () => repository.policy()?.cluster.statuses ?? null,
+    token: (file) => readToken(dataDir, file),
+    post: postStatus,
+    site: () => later.addresses?.https ?? "",
+  });
+  undo.push(() => statuses.stop());
+  const previews = new Previews({
+    clock,
+    log,
+    newId: randomUUID,
+    store: new PreviewStore(database),
+    repository,
+    branch,
+    enrolled: async () => (await stores.nodes.list()).filter(({ enrolledAtMs, revokedAtMs }) => enrolledAtMs !== null && revokedAtMs === null).map(({ name }) => name as NodeName),
+    online: (node) => presence.get(node)?.online ?? false,
+    send,
+    answerTimeoutMs: settings.planTimeoutMs,
+    changed: (name) => changes.preview(name),
+    stands: (summary) => statuses.preview(summary),
+  });
+  later.previews = previews;
+  undo.push(() => previews.stop());
+  await previews.start();
   const checks = new Checks({
     clock,
     log,
@@ -209,6 +262,11 @@ async function start(settings: Settings, overrides: HubOverrides, { clock, log, 
   undo.push(() => broker.stop());
 
   const view = new FleetView({ cluster, version: packageFile.version, clock, stores, presence, desired: repository, changes });
+  undo.push(
+    changes.subscribe(({ topic }) => {
+      if (topic === "commits") void view.cluster().then((summary) => statuses.main(summary)).catch((error: unknown) => log.error({ err: error }, "could not see how far a commit has come"));
+    }),
+  );
   const enrolment = new Enrolment({
     clock,
     stores,
@@ -229,7 +287,7 @@ async function start(settings: Settings, overrides: HubOverrides, { clock, log, 
   const gate = new Gate({ clock, access: stores.access, limiter: new LoginLimiter(clock), cookieName, behindProxy: settings.behindProxy, certificateIsGood, log });
   later.gate = gate;
   const stopping = new AbortController();
-  const app = hubApp({ view, coordination, orders, enrolment, gate, access: stores.access, version: packageFile.version, changes, clock, caPem: pki.caPem, stopped: stopping.signal, log });
+  const app = hubApp({ view, coordination, previews, orders, enrolment, gate, access: stores.access, version: packageFile.version, changes, clock, caPem: pki.caPem, stopped: stopping.signal, log });
   const git = new GitHttp({ repository, clock, log });
   const downloads = new DownloadCache({ directory: join(dataDir, "downloads"), wanted: wantedDownloads(repository.directory, overrides.kinds ?? allKinds, () => repository.pins()?.commit ?? null), nowMs: () => clock.nowMs(), log });
   undo.push(() => downloads.stop());

@@ -18,6 +18,6 @@ export interface PageData {
 
 /**
  * `node`: that node's state, report or plan is new. `commits`: a push arrived, or a commit reached a node. `coordination`:
- * slots, rollouts, holds or service checks; its name is empty.
+ * slots, rollouts, holds or service checks; its name is empty. `preview`: a preview came, went, or was planned by a node.
  */
-export type PageChange = { readonly topic: "node"; readonly name: string } | { readonly topic: "commits"; readonly name: string } | { readonly topic: "coordination"; readonly name: string };
+export type PageChange = { readonly topic: "node"; readonly name: string } | { readonly topic: "commits"; readonly name: string } | { readonly topic: "coordination"; readonly name: string } | { readonly topic: "preview"; readonly name: string };

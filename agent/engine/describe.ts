@@ -46,6 +46,7 @@ export function changeOf(step: Step, result: Change["result"], error?: string, d
     action: describeStep(step).slice(0, 512),
     why: cut(step.why, reportLimits.textCharsMax),
     impact: step.impact,
+    ...(step.oneWay === undefined ? {} : { oneWay: cut(step.oneWay, reportLimits.textCharsMax) }),
     result,
     ...(error === undefined ? {} : { error: step.sensitive ? "failed; what it said is withheld, because it may hold a secret: look on the node" : cut(error, reportLimits.textCharsMax) }),
     ...(diff === undefined || diff === "" ? {} : { diff: cut(diff, reportLimits.diffCharsMax) }),

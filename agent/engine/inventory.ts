@@ -18,6 +18,14 @@ export const Earlier = z.discriminatedUnion("type", [
 ]);
 export type Earlier = z.output<typeof Earlier>;
 
+/** What the inventory says of some things: enough to make it say so again. What is left out was not there. */
+export const Excerpt = z.object({
+  owned: z.array(z.object({ resource: z.string(), claim: z.json().optional() })),
+  earlier: z.array(z.object({ path: z.string(), earlier: Earlier.optional() })),
+  pending: z.array(z.object({ unit: z.string(), action: z.enum(["restart", "reload"]).optional() })),
+});
+export type Excerpt = z.output<typeof Excerpt>;
+
 const Repairs = z.object({ count: z.number().int(), lastAtMs: z.number(), digest: z.string() });
 
 export const InventoryData = z.object({
@@ -112,6 +120,35 @@ export class Inventory {
 
   removePending(unit: string): void {
     delete this.#data.pending[unit];
+  }
+
+  excerpt(about: { readonly resources: readonly ResourceId[]; readonly paths: readonly string[]; readonly units: readonly string[] }): Excerpt {
+    const { owned, earlier, pending } = this.#data;
+    return {
+      owned: about.resources.map((resource) => {
+        const [kind, key] = splitResource(resource);
+        const claim = owned[kind]?.[key];
+        return { resource, ...(claim === undefined ? {} : { claim }) };
+      }),
+      earlier: about.paths.map((path) => ({ path, ...(earlier[path] === undefined ? {} : { earlier: earlier[path] }) })),
+      pending: about.units.map((unit) => ({ unit, ...(pending[unit] === undefined ? {} : { action: pending[unit] }) })),
+    };
+  }
+
+  /** Says again what an excerpt says. */
+  putBack(excerpt: Excerpt): void {
+    for (const { resource, claim } of excerpt.owned) {
+      this.release(resource as ResourceId);
+      if (claim !== undefined) this.claim(resource as ResourceId, claim);
+    }
+    for (const { path, earlier } of excerpt.earlier) {
+      this.forgetEarlier(path);
+      if (earlier !== undefined) this.keepEarlier(path, earlier);
+    }
+    for (const { unit, action } of excerpt.pending) {
+      this.removePending(unit);
+      if (action !== undefined) this.addPending({ unit, action });
+    }
   }
 
   get held(): string | null {

@@ -1,6 +1,10 @@
 import type { Given, Kind, Probe, ResourceId, Step } from "../../shared/kinds/kind.ts";
 import type { Problem } from "../../shared/protocol/report.ts";
+import type { Redactor } from "../../shared/secrets/redact.ts";
+import type { Unopened } from "../../shared/secrets/vault.ts";
 import type { Inventory } from "./inventory.ts";
+import { asNodeStands } from "./disruption.ts";
+import { guardSecrets, withoutUnopened } from "./secrets.ts";
 
 /** What a node shall be: made by `agent/desired/` out of one verified commit. */
 export interface Desired {
@@ -11,10 +15,20 @@ export interface Desired {
   digestOf(resource: ResourceId): string;
   /** What other nodes have made for this one, by kind and key. */
   givenTo?(kind: string): Given;
+  /** Finds the secrets that are in the sections. */
+  readonly redactor?: Redactor;
+  /** By kind: what of its section is not to be had, because its secrets could not be opened. Stand-ins are in their place. */
+  readonly unopened?: ReadonlyMap<string, Unopened>;
+  /** Node → age recipient, by signed history. */
+  readonly recipients?: ReadonlyMap<string, string>;
+  /** Units that are down for the lease in hand: nothing starts them before they are put back. */
+  readonly drained?: ReadonlySet<string>;
   /** How many things the sections declare. */
   readonly resources: number;
   readonly removalsMax: number;
   readonly repairsMax: number;
+  /** How long a change of the network may take to be confirmed; default 60 s. */
+  readonly confirmMs?: number;
 }
 
 export interface KindPlan {
@@ -49,12 +63,16 @@ export async function planKind(
 ): Promise<{ plan: KindPlan | null; problems: readonly Problem[]; blind?: string }> {
   const owned = inventory.ownedOf(kind.name);
   const section = desired.sections.get(kind.name);
+  const unopened = desired.unopened?.get(kind.name);
+  if (unopened !== undefined && (unopened.keys === null || section === undefined)) return { plan: null, problems: [{ code: "secret", message: `nothing of ${kind.name} is looked at or changed: ${unopened.message}`, resource: kind.name }], blind: kind.name };
   if (section === undefined && owned.size === 0) return { plan: null, problems: [] };
   // A section that is gone while something of it is owned is an empty one: all of it is to be pruned.
   const want = section ?? emptySection(kind);
   try {
     const facts = await kind.observe(want, probe, owned);
-    return { plan: { kind, steps: kind.plan(want, facts, owned, desired.givenTo?.(kind.name) ?? NOTHING_GIVEN) }, problems: [] };
+    const planned = asNodeStands(kind.plan(want, facts, owned, desired.givenTo?.(kind.name) ?? NOTHING_GIVEN), desired);
+    const possible = unopened?.keys == null ? planned : withoutUnopened(kind.name, planned, { ...unopened, keys: unopened.keys });
+    return { plan: { kind, steps: desired.redactor === undefined ? possible : guardSecrets(possible, desired.redactor) }, problems: [] };
   } catch (error) {
     const message = `could not look at ${kind.name}: ${error instanceof Error ? error.message : String(error)}. Nothing of it was changed; it is tried again by itself.`;
     return { plan: null, problems: [{ code: "observe", message, resource: kind.name }], blind: kind.name };

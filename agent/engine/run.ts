@@ -4,8 +4,21 @@ import { CannotKeep, failed } from "../host/host.ts";
 import type { Host, PackageStep, StepResult, UnitStep } from "../host/host.ts";
 import { countRepair, isTripped } from "./breaker.ts";
 import { changeOf, diffOf } from "./describe.ts";
+import { splitResource } from "./inventory.ts";
 import type { Inventory } from "./inventory.ts";
 import type { Desired } from "./plan.ts";
+
+/** What protects a part of a run: see agent/confirm/. Whatever is changed through it can be put back. */
+export interface Protection {
+  /** The machine; nothing that is asked of it takes longer than is left. */
+  readonly host: Host;
+  /** Keeps how things stand, on disk, before they are touched. Answers which resources must not be touched, and why. */
+  cover(steps: readonly Step[]): Promise<ReadonlyMap<ResourceId, string>>;
+  /** Units that the covered steps want restarted. */
+  readonly units: ReadonlySet<string>;
+  /** There is no time left to change anything. */
+  expired(): boolean;
+}
 
 /**
  * One application of a plan: carries steps out in order, remembers what failed, blocks what depends on that, and lets
@@ -18,6 +31,11 @@ export class Run {
   readonly #failed = new Set<ResourceId>();
   readonly #tripped = new Set<ResourceId>();
   readonly #done = new Set<ResourceId>();
+  /** What is left as it is, and how the report says that: `held` and why not more, where it is not its own impact. */
+  readonly #left = new Map<ResourceId, { readonly result: "held" | "waiting"; readonly why?: string }>();
+  readonly #heldTriggers: ResourceId[] = [];
+  readonly #asks: Ask[] = [];
+  #effects = 0;
   readonly #newClaims = new Set<ResourceId>();
   /** Paths whose earlier state was first kept in this run, and for which resource. */
   readonly #newlyKept = new Map<string, ResourceId>();
@@ -35,24 +53,81 @@ export class Run {
     return this.#done.size > 0;
   }
 
+  /** How often the machine was changed so far, or may have been: a program that failed may have come halfway. */
+  get effects(): number {
+    return this.#effects;
+  }
+
   get failedAnything(): boolean {
     return this.#failed.size > 0 || this.#tripped.size > 0;
   }
 
-  /** This run has changed it, or tried to. */
-  hasTouched(resource: ResourceId): boolean {
-    return this.#done.has(resource) || this.#failed.has(resource);
+  /** What other nodes are to be asked for. */
+  get asks(): readonly Ask[] {
+    return this.#asks;
   }
 
-  /** Carries out steps of one kind, in order. Ends early, between two steps, when asked to stop. */
-  async apply(steps: readonly Step[]): Promise<void> {
-    const allowed = steps.filter((step) => this.#passesBreaker(step));
-    await this.#remember(allowed);
-    for (const group of groups(allowed)) {
-      if (this.#context.signal.aborted) break;
-      const open = group.filter((step) => this.#isOpen(step));
-      if (open.length > 0) await this.#applyGroup(open);
+  /** This run has changed it, or tried to, or left it as it is. */
+  hasTouched(resource: ResourceId): boolean {
+    return this.#done.has(resource) || this.#failed.has(resource) || this.#left.has(resource);
+  }
+
+  /**
+   * What takes down what the cluster leans on waits for the node's turn, the whole resource with it: half a change that a
+   * reboot would complete at any time is no better.
+   */
+  hold(steps: readonly Step[]): void {
+    if (this.#context.disruption === "allowed") return;
+    const waits = ({ impact, then }: Step): boolean => impact === "disruptive" || impact === "reboot" || then?.some((trigger) => trigger.impact === "disruptive") === true;
+    for (const step of steps) if (waits(step) && !this.#left.has(step.resource)) this.#left.set(step.resource, { result: "held" });
+  }
+
+  /** Whether a step would change something now, as far as is known. */
+  wouldRun(step: Step): boolean {
+    if (step.do === "ask" || step.do === "fail" || !this.#passesBreaker(step)) return false;
+    return ![step.resource, ...(step.needs ?? [])].some((resource) => this.#failed.has(resource) || this.#left.has(resource));
+  }
+
+  /** Nothing of these is done in this run. */
+  block(steps: readonly Step[], why: string): void {
+    for (const step of steps) {
+      if (this.#left.has(step.resource)) continue;
+      this.#failed.add(step.resource);
+      this.#finish(step, failed(why), "blocked");
     }
+  }
+
+  /** What was done of these was put back, and the rest was not begun: all of it has failed, for this reason. */
+  undone(steps: readonly Step[], why: string): void {
+    const resources = new Set<string>(steps.filter((step) => !this.#left.has(step.resource)).map((step) => step.resource));
+    for (const [at, change] of this.changes.entries()) {
+      if (resources.has(change.resource) && change.result === "done") this.changes[at] = { ...change, result: "failed", error: why };
+    }
+    for (const step of steps) {
+      if (!resources.has(step.resource)) continue;
+      this.#done.delete(step.resource);
+      this.#failed.add(step.resource);
+      if (!this.changes.some((change) => change.resource === step.resource)) this.#finish(step, failed(why), "blocked");
+    }
+  }
+
+  /** Of a last look: which resources wait for the node's turn, and which for another node. */
+  leftOf(steps: readonly Step[], result: "held" | "waiting"): readonly ResourceId[] {
+    const left = [...new Set(steps.map((step) => step.resource))].filter((resource) => !this.#failed.has(resource) && this.#left.get(resource)?.result === result);
+    return result === "held" ? [...new Set([...left, ...this.#heldTriggers])] : left;
+  }
+
+  /**
+   * Carries out steps of one kind, in order. Ends early, between two steps, when asked to stop; under protection only when
+   * time is up or something fails. Then it answers what, and the rest is left undone.
+   */
+  async apply(steps: readonly Step[], protection?: Protection): Promise<string | null> {
+    this.hold(steps);
+    const allowed = steps.filter((step) => this.#passesBreaker(step));
+    const open = allowed.filter((step) => this.wouldRun(step));
+    for (const [resource, why] of (await protection?.cover(open)) ?? []) this.block(open.filter((step) => step.resource === resource), why);
+    await this.#remember(allowed.filter((step) => this.wouldRun(step)));
+    const failure = await this.#applyAll(allowed, protection);
     for (const resource of this.#newClaims) {
       // Claimed in advance, but nothing of it was made: it is not ours.
       if (this.#done.has(resource)) continue;
@@ -62,16 +137,30 @@ export class Run {
     this.#newClaims.clear();
     this.#newlyKept.clear();
     await this.#context.inventory.save();
+    return failure;
+  }
+
+  async #applyAll(steps: readonly Step[], protection: Protection | undefined): Promise<string | null> {
+    for (const group of groups(steps)) {
+      if (protection === undefined ? this.#context.signal.aborted : protection.expired()) return "there was no time left for all of it";
+      const open = group.filter((step) => this.#isOpen(step));
+      const before = this.changes.length;
+      if (open.length > 0) await this.#applyGroup(open, protection?.host ?? this.#context.host);
+      const bad = protection === undefined ? undefined : this.changes.slice(before).find((change) => change.result === "failed");
+      if (bad !== undefined) return `${bad.resource}: ${bad.action} failed: ${bad.error ?? "it did not say why"}`;
+    }
+    return null;
   }
 
   /** Restarts and reloads, once each, at the end. What fails stays pending, and is tried again by the next run. */
-  async trigger(): Promise<void> {
-    const { inventory, host, signal } = this.#context;
-    for (const trigger of inventory.pending) {
-      if (signal.aborted) return;
+  async trigger(protection?: Protection): Promise<string | null> {
+    const { inventory, signal } = this.#context;
+    const host = protection?.host ?? this.#context.host;
+    for (const trigger of inventory.pending.filter(({ unit }) => protection === undefined || protection.units.has(unit))) {
+      if (protection === undefined ? signal.aborted : protection.expired()) return "there was no time left for all restarts";
       const wanted = this.#wanted.get(trigger.unit);
       const resource: ResourceId = `services/${trigger.unit}`;
-      const common = { resource, action: `${trigger.action} ${trigger.unit}`, why: "what it reads has changed", impact: "service" as const };
+      const common = { resource, action: `${trigger.action} ${trigger.unit}`, why: "what it reads has changed", impact: protection === undefined ? ("service" as const) : ("network" as const) };
       if (wanted === "failed") {
         this.#failed.add(resource);
         this.changes.push({ ...common, result: "blocked", error: "not everything that it reads could be changed; it keeps running as it is until that is so" });
@@ -81,18 +170,32 @@ export class Run {
         inventory.removePending(trigger.unit);
         continue;
       }
+      // Left over from a run under a lease that was cut short: it waits for the next one.
+      if (this.#context.disruption === "hold" && this.#context.disruptiveUnits.has(trigger.unit)) {
+        if (!this.#heldTriggers.includes(resource)) this.changes.push({ ...common, impact: "disruptive", result: "held" });
+        this.#heldTriggers.push(resource);
+        continue;
+      }
       this.#context.onProgress?.(common.action);
       const result = await host.trigger(trigger);
+      this.#effects += 1;
       if (result.ok) inventory.removePending(trigger.unit);
       else this.#failed.add(resource);
       this.changes.push({ ...common, result: result.ok ? "done" : "failed", ...(result.ok ? {} : { error: result.message }) });
+      if (!result.ok && protection !== undefined) return `${common.action} failed: ${result.message}`;
     }
     await inventory.save();
+    return null;
   }
 
   /** A step that a second look still asks for, although it was carried out: something works against it. */
   reportLeftover(step: Step): void {
     if (this.#failed.has(step.resource)) return;
+    const left = this.#left.get(step.resource);
+    if (left !== undefined) {
+      this.changes.push(changeOf(step, left.result, left.why));
+      return;
+    }
     this.#failed.add(step.resource);
     const reason = step.do === "fail" ? step.message : "it was changed, and a second look finds it different again: another program may be changing it, or it cannot be had like this";
     this.changes.push(changeOf(step, "failed", reason));
@@ -147,17 +250,33 @@ export class Run {
       return false;
     }
     const missing = step.needs?.find((need) => this.#failed.has(need));
-    if (missing === undefined) return true;
-    this.#failed.add(step.resource);
-    this.#finish(step, failed(`needs ${missing}, which failed`), "blocked");
-    return false;
+    if (missing !== undefined) {
+      this.#failed.add(step.resource);
+      this.#finish(step, failed(`needs ${missing}, which failed`), "blocked");
+      return false;
+    }
+    const late = step.needs?.find((need) => this.#left.has(need));
+    if (late !== undefined && !this.#left.has(step.resource)) {
+      const { result } = this.#left.get(late)!;
+      this.#left.set(step.resource, { result, why: `needs ${late}, which ${result === "held" ? "waits for this node's turn" : "waits for another node"}` });
+    }
+    if (step.do === "ask" && late === undefined) this.#ask(step);
+    return !this.#left.has(step.resource);
   }
 
-  async #applyGroup(steps: readonly Step[]): Promise<void> {
-    const { host, inventory } = this.#context;
+  /** Asked for ahead where the resource itself has to wait for the node's turn: then the value is there. */
+  #ask(step: Extract<Step, { do: "ask" }>): void {
+    const [kind] = splitResource(step.resource);
+    const { key, from, what, lastsMs } = step;
+    if (!this.#asks.some((ask) => ask.kind === kind && ask.key === key)) this.#asks.push({ kind, key, from, what, lastsMs });
+    if (!this.#left.has(step.resource)) this.#left.set(step.resource, { result: "waiting", why: `waits for ${what}, which ${from.join(" or ")} can make` });
+  }
+
+  async #applyGroup(steps: readonly Step[], host: Host): Promise<void> {
+    const { inventory } = this.#context;
     const first = steps[0];
     if (first === undefined) return;
-    for (const step of steps) this.#context.onProgress?.(changeOf(step, "planned").action);
+    for (const step of steps) this.#announce(step);
     if (first.do === "package") {
       const packages = steps as readonly PackageStep[];
       const results = await host.packages(packages, this.#context.declaredPackages);
@@ -165,7 +284,7 @@ export class Run {
       return;
     }
     if (first.do === "unit") {
-      await this.#applyUnits(steps as readonly UnitStep[], first.action);
+      await this.#applyUnits(steps as readonly UnitStep[], first.action, host);
       return;
     }
     for (const step of steps) {
@@ -177,9 +296,15 @@ export class Run {
     }
   }
 
+  #announce(step: Step): void {
+    const { action } = changeOf(step, "planned");
+    this.#context.onProgress?.(step.oneWay === undefined ? action : `${action} (cannot be taken back: ${step.oneWay})`);
+    if (step.oneWay !== undefined) this.#context.log?.(`${step.resource}: ${action} cannot be taken back: ${step.oneWay}`);
+  }
+
   /** All at once; if that fails, one by one, to know which, and so that one bad unit does not keep the others down. */
-  async #applyUnits(steps: readonly UnitStep[], action: UnitStep["action"]): Promise<void> {
-    const { host, inventory } = this.#context;
+  async #applyUnits(steps: readonly UnitStep[], action: UnitStep["action"], host: Host): Promise<void> {
+    const { inventory } = this.#context;
     const together = await host.units(action, steps.map((step) => step.unit));
     for (const step of steps) {
       const result = together.ok || steps.length === 1 ? together : await host.units(action, [step.unit]);
@@ -191,6 +316,7 @@ export class Run {
 
   #finish(step: Step, result: StepResult, as: Change["result"] = result.ok ? "done" : "failed", diff?: string): void {
     const { inventory, desired, nowMs } = this.#context;
+    if (result.ok || (as === "failed" && HALFWAY.has(step.do))) this.#effects += 1;
     if (result.ok) {
       this.#done.add(step.resource);
       if (step.release) inventory.release(step.resource);
@@ -204,9 +330,12 @@ export class Run {
     for (const trigger of step.then ?? []) {
       if (!result.ok || this.#wanted.get(trigger.unit) !== "failed") this.#wanted.set(trigger.unit, result.ok ? "done" : "failed");
     }
-    this.changes.push(changeOf(step, as, result.ok ? undefined : result.message, diff));
+    this.changes.push(changeOf(step, as, result.ok ? undefined : (desired.redactor?.text(result.message) ?? result.message), diff));
   }
 }
+
+/** Steps that may have changed something although they failed; the others happen at once or not at all. */
+const HALFWAY: ReadonlySet<Step["do"]> = new Set(["run", "unit", "package", "directory", "attributes"]);
 
 export interface RunContext {
   readonly host: Host;
@@ -217,7 +346,23 @@ export interface RunContext {
   readonly isDrift: boolean;
   readonly nowMs: number;
   readonly signal: AbortSignal;
+  /** Whether what takes down what the cluster leans on may be done: only under a lease. */
+  readonly disruption: Disruption;
+  /** Units whose restart is disruptive. */
+  readonly disruptiveUnits: ReadonlySet<string>;
   readonly onProgress?: (action: string) => void;
+  readonly log?: (message: string) => void;
+}
+
+export type Disruption = "hold" | "allowed";
+
+/** A value that another node is to make: the `ask` step, and whose it is. */
+export interface Ask {
+  readonly kind: string;
+  readonly key: string;
+  readonly from: readonly string[];
+  readonly what: string;
+  readonly lastsMs: number;
 }
 
 /** The path whose earlier state must be kept before a step changes it. */

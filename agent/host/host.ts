@@ -14,9 +14,9 @@ export interface Host {
   /** All packages' steps of a run as one apt transaction. A resource that is missing in the answer was not reached. */
   packages(steps: readonly PackageStep[], declared: ReadonlySet<string>): Promise<ReadonlyMap<ResourceId, StepResult>>;
   /** The same action on several units, in one call. */
-  units(action: UnitStep["action"], units: readonly string[]): Promise<StepResult>;
+  units(action: UnitStep["action"], units: readonly string[], timeoutMs?: number): Promise<StepResult>;
   /** Restarts or reloads a unit that is running; leaves one alone that is not. */
-  trigger(trigger: Trigger): Promise<StepResult>;
+  trigger(trigger: Trigger, timeoutMs?: number): Promise<StepResult>;
   /** Looks at what stands at a path now and keeps its content, so that `restore` can put it back. @throws CannotKeep */
   keep(path: string): Promise<Earlier>;
   /** Deletes kept contents that nothing refers to any more. */

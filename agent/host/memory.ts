@@ -18,17 +18,32 @@ export class PowerCut extends Error {}
  * before any one of its operations, which is how the engine is shown to survive a crash between any two of its lines.
  */
 export class MemoryHost implements Host {
-  readonly files = new Map<string, MemoryFile>();
-  readonly installed = new Set<string>();
-  readonly running = new Set<string>();
+  readonly files: Map<string, MemoryFile>;
+  readonly installed: Set<string>;
+  readonly running: Set<string>;
   /** Everything that was done, in order. */
-  readonly done: string[] = [];
+  readonly done: string[];
   /** Paths, packages and units that refuse every change. */
-  readonly broken = new Set<string>();
+  readonly broken: Set<string>;
   /** The power goes before this many more changes; undefined for never. */
   powerCutAfter: number | undefined;
+  /** Called for every program that a `run` step starts; what it answers is what the program ended with. */
+  program: (argv: readonly string[]) => StepResult = () => done;
+  /** Called after a restart or reload. */
+  restarted: (unit: string) => void = () => {};
   readonly #kept = new Map<string, string>();
+  readonly #machine: MemoryHost | null;
   processesStarted = 0;
+
+  /** With `machine`: the same machine, with a store of its own for what is kept. */
+  constructor(machine: MemoryHost | null = null) {
+    this.#machine = machine;
+    this.files = machine?.files ?? new Map();
+    this.installed = machine?.installed ?? new Set();
+    this.running = machine?.running ?? new Set();
+    this.done = machine?.done ?? [];
+    this.broken = machine?.broken ?? new Set();
+  }
 
   readonly probe: Probe = {
     stat: async (path): Promise<Stat | null> => {
@@ -51,6 +66,7 @@ export class MemoryHost implements Host {
 
   /** Before every change of anything that would survive: also the inventory's store calls it. */
   step(what: string): void {
+    if (this.#machine !== null) return this.#machine.step(what);
     if (this.powerCutAfter !== undefined) {
       if (this.powerCutAfter === 0) throw new PowerCut(what);
       this.powerCutAfter -= 1;
@@ -61,7 +77,7 @@ export class MemoryHost implements Host {
   async apply(step: Step, earlier: Earlier | undefined): Promise<StepResult> {
     const path = "path" in step ? step.path : step.resource;
     if (this.broken.has(path)) return failed(`${path} refuses`);
-    this.step(`${step.do} ${path}`);
+    this.step(step.do === "run" ? `run ${step.argv.join(" ")}` : `${step.do} ${path}`);
     switch (step.do) {
       case "write":
         this.files.set(step.path, { content: new TextDecoder().decode(step.content), mode: step.mode });
@@ -73,6 +89,11 @@ export class MemoryHost implements Host {
         if (earlier?.type === "file") this.files.set(step.path, { content: this.#kept.get(earlier.sha256) ?? "", mode: earlier.mode });
         else if (earlier !== undefined) this.files.delete(step.path);
         return done;
+      case "set":
+        this.files.set(step.path, { content: step.value, mode: 0o644 });
+        return done;
+      case "run":
+        return (this.#machine ?? this).program(step.argv);
       case "ask":
         return failed(`waits for ${step.what}, which ${step.from.join(" or ")} can make`);
       case "fail":
@@ -114,6 +135,7 @@ export class MemoryHost implements Host {
     this.processesStarted += 1;
     if (this.broken.has(trigger.unit)) return failed(`${trigger.unit} refuses`);
     this.step(`${trigger.action} ${trigger.unit}`);
+    (this.#machine ?? this).restarted(trigger.unit);
     return done;
   }
 

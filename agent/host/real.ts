@@ -103,18 +103,18 @@ export class RealHost implements Host {
     return this.#apt.transaction(steps, { declared: new Set([...declared, "evenkeel-agent"]) });
   }
 
-  async units(action: UnitStep["action"], units: readonly string[]): Promise<StepResult> {
+  async units(action: UnitStep["action"], units: readonly string[], timeoutMs: number = SYSTEMCTL_TIMEOUT_MS): Promise<StepResult> {
     const argv: [string, ...string[]] = action === "daemon-reload" ? ["systemctl", "daemon-reload"] : ["systemctl", "--no-ask-password", action, "--", ...units];
     // A unit that failed often enough is refused a start until it is reset (systemd.unit(5), StartLimitBurst=).
     if (action === "start") await this.#processes.run(["systemctl", "reset-failed", "--", ...units]);
-    const output = await this.#processes.run(argv, { timeoutMs: SYSTEMCTL_TIMEOUT_MS });
+    const output = await this.#processes.run(argv, { timeoutMs });
     if (output.code === 0) return done;
     return action === "start" ? this.#withJournal(failedRun(argv, output), units) : failedRun(argv, output);
   }
 
-  async trigger(trigger: Trigger): Promise<StepResult> {
+  async trigger(trigger: Trigger, timeoutMs: number = SYSTEMCTL_TIMEOUT_MS): Promise<StepResult> {
     const argv: [string, ...string[]] = ["systemctl", trigger.action === "reload" ? "try-reload-or-restart" : "try-restart", "--", trigger.unit];
-    const output = await this.#processes.run(argv, { timeoutMs: SYSTEMCTL_TIMEOUT_MS });
+    const output = await this.#processes.run(argv, { timeoutMs });
     // 5: there is no such unit (systemctl(1), exit status): whatever was to be restarted is gone, and reads nothing any more.
     return output.code === 0 || output.code === 5 ? done : this.#withJournal(failedRun(argv, output), [trigger.unit]);
   }

@@ -5,6 +5,7 @@ import type { BootId } from "../../shared/ids.ts";
 import type { DrainPolicy, LeaseMessage, LeaseOrder } from "../../shared/protocol/lease.ts";
 import type { RebootNeed, UpdateOrder, UpdateResult } from "../../shared/protocol/updates.ts";
 import { writeDurably } from "../host/durable.ts";
+import type { Changed } from "./change.ts";
 import type { Health, Memory, NodeEffect, NodeEvent } from "./step.ts";
 import { nodeStep } from "./step.ts";
 import type { NodeRecord } from "./standing.ts";
@@ -26,6 +27,11 @@ export interface Updater {
   rebootNeed(): Promise<RebootNeed>;
 }
 
+/** Applies what the node holds back of its commit. */
+export interface Changer {
+  apply(lease: string, progress: (text: string) => void, signal: AbortSignal): Promise<Changed>;
+}
+
 export interface LeasesParts {
   readonly stateDir: string;
   readonly bootId: BootId;
@@ -33,6 +39,7 @@ export interface LeasesParts {
   readonly newId: () => string;
   readonly drainer: Drainer;
   readonly updater: Updater;
+  readonly changer: Changer;
   /** How the node is, asked often while a lease is in hand and seldom otherwise. */
   readonly look: () => Promise<Health>;
   readonly say: (word: LeaseMessage) => void;
@@ -204,7 +211,7 @@ export class Leases {
           if (!signal.aborted) await this.#handle({ kind: "restored", lease: effect.record.lease, failed });
         });
       case "work":
-        return this.#start(effect.record, async () => this.#work(effect.record, effect.interrupted));
+        return this.#start(effect.record, async (signal) => this.#work(effect.record, effect.interrupted, signal));
       case "reboot":
         return this.#reboot();
     }
@@ -230,7 +237,15 @@ export class Leases {
     this.#activity = { abort, done };
   }
 
-  async #work({ lease, work }: NodeRecord, interrupted: boolean): Promise<void> {
+  async #work({ lease, work }: NodeRecord, interrupted: boolean, signal: AbortSignal): Promise<void> {
+    if (work.do === "converge") {
+      // Before anything is applied, also after a crash: a run that is under way ends first.
+      await this.#parts.pause(pauseWhy(this.#standing.record));
+      const { failed, reboot, commit } = await this.#parts.changer.apply(lease, (text) => this.#progress(text), signal);
+      // Told to stop: it goes on at the next start.
+      if (!signal.aborted) await this.#handle({ kind: "worked", lease, update: null, failed, reboot, commit });
+      return;
+    }
     if (work.do !== "update") return;
     const { updater } = this.#parts;
     const update = interrupted ? await updater.recover() : await updater.apply(work.order, (text) => this.#progress(text));
@@ -263,7 +278,14 @@ function isAway(record: NodeRecord | null): boolean {
 }
 
 function pauseWhy(record: NodeRecord | null): string {
-  return record?.work.do === "hold" ? "the node is drained for somebody's hands: `evenkeel resume` brings it back" : "the node is drained for an update or a reboot, and comes back by itself";
+  switch (record?.work.do) {
+    case "hold":
+      return "the node is drained for somebody's hands: `evenkeel resume` brings it back";
+    case "converge":
+      return "the node is drained for a configuration change, and comes back by itself";
+    default:
+      return "the node is drained for an update or a reboot, and comes back by itself";
+  }
 }
 
 function standingPath(stateDir: string): string {

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { BootId, LeaseId } from "../../shared/ids.ts";
+import type { BootId, CommitId, LeaseId } from "../../shared/ids.ts";
 import type { LeaseMessage, LeaseOrder, Work } from "../../shared/protocol/lease.ts";
 import { CHALLENGE_VALID_MS } from "../../shared/protocol/lease.ts";
 import type { Standing } from "./standing.ts";
@@ -179,4 +179,48 @@ test("what cannot be put back is tried three times; then the node is back, and n
   expect(agent.does({ kind: "restored", lease, failed: "nginx would not start" })).toEqual(["log", "restore"]);
   expect(agent.does({ kind: "restored", lease, failed: "nginx would not start" })).toEqual(["log"]);
   expect(agent.word()).toMatchObject({ healthy: false, trouble: [expect.stringContaining("nginx would not start")], lease: { phase: "back", result: { ok: false } } });
+});
+
+test("a change is applied after the second word; killed in its middle it goes on, unless the machine went down with what was drained", () => {
+  const agent = new Agent();
+  agent.obeys(agent.grant(lease, { do: "converge" }));
+  agent.does({ kind: "drained", lease, failed: null });
+  expect(agent.obeys(agent.confirm(lease))).toEqual(["work"]);
+  expect(agent.starts("same boot")).toEqual(["work"]);
+  const commit = "1".repeat(40) as CommitId;
+  expect(agent.does({ kind: "worked", lease, update: null, failed: null, reboot: false, commit })).toEqual(["restore"]);
+  expect(agent.starts("same boot")).toEqual(["restore"]);
+  agent.does({ kind: "restored", lease, failed: null });
+  expect(agent.word().lease).toMatchObject({ phase: "back", result: { ok: true, rebooted: false, commit } });
+
+  const other = new Agent();
+  other.obeys(other.grant(lease, { do: "converge" }));
+  other.does({ kind: "drained", lease, failed: null });
+  other.obeys(other.confirm(lease));
+  expect(other.starts("new boot")).toEqual(["restore"]);
+  other.does({ kind: "restored", lease, failed: null });
+  expect(other.word().lease).toMatchObject({ phase: "back", result: { ok: false, rebooted: true, failure: expect.stringContaining("went down in the middle") } });
+});
+
+test("a change that asks for a reboot is rebooted for once, drained", () => {
+  const agent = new Agent();
+  agent.obeys(agent.grant(lease, { do: "converge" }));
+  agent.does({ kind: "drained", lease, failed: null });
+  agent.obeys(agent.confirm(lease));
+  expect(agent.does({ kind: "worked", lease, update: null, failed: null, reboot: true })).toEqual(["reboot"]);
+  expect(agent.starts("new boot")).toEqual(["restore"]);
+  agent.does({ kind: "restored", lease, failed: null });
+  expect(agent.word().lease).toMatchObject({ phase: "back", result: { ok: true, rebooted: true } });
+});
+
+test("what it holds back is news, and is said as soon as it changes", () => {
+  const agent = new Agent();
+  const health = { healthy: true, trouble: [], cordonedBy: null, commit: null };
+  const standing = { commit: "1".repeat(40) as CommitId, outcome: "held" as const, heldBack: ["services/store.service"], failure: null };
+  const seq = agent.word().seq;
+  agent.does({ kind: "health", health: { ...health, standing } });
+  expect(agent.word()).toMatchObject({ standing, seq: seq + 1 });
+  agent.does({ kind: "health", health: { ...health, standing: { ...standing } } });
+  agent.does({ kind: "health", health: { ...health, standing: { ...standing, outcome: "converged", heldBack: [] } } });
+  expect(agent.word().standing?.heldBack).toEqual([]);
 });

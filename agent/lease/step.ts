@@ -1,6 +1,6 @@
 import { isoTime } from "../../shared/clock.ts";
 import type { BootId, CommitId, LeaseId } from "../../shared/ids.ts";
-import type { LeaseMessage, LeaseOrder, WorkResult } from "../../shared/protocol/lease.ts";
+import type { CommitStanding, LeaseMessage, LeaseOrder, WorkResult } from "../../shared/protocol/lease.ts";
 import { CHALLENGE_VALID_MS } from "../../shared/protocol/lease.ts";
 import type { UpdateResult } from "../../shared/protocol/updates.ts";
 import type { NodeRecord, Standing } from "./standing.ts";
@@ -30,6 +30,8 @@ export interface Health {
   readonly trouble: readonly string[];
   readonly cordonedBy: string | null;
   readonly commit: CommitId | null;
+  /** What the last comparison with a commit came to; missing before the first. */
+  readonly standing?: CommitStanding | undefined;
 }
 
 export interface Now {
@@ -46,7 +48,7 @@ export type NodeEvent = { readonly now: Now; readonly fresh: string } & (
   | { readonly kind: "health"; readonly health: Health }
   | { readonly kind: "progress"; readonly text: string }
   | { readonly kind: "drained"; readonly lease: string; readonly failed: string | null }
-  | { readonly kind: "worked"; readonly lease: string; readonly update: UpdateResult | null; readonly failed: string | null; readonly reboot: boolean }
+  | { readonly kind: "worked"; readonly lease: string; readonly update: UpdateResult | null; readonly failed: string | null; readonly reboot: boolean; readonly commit?: CommitId | undefined }
   /** What was drained has been put back, or not. */
   | { readonly kind: "restored"; readonly lease: string; readonly failed: string | null }
 );
@@ -173,6 +175,7 @@ export function wordOf({ epochSeen, record }: Standing, memory: Memory): LeaseMe
     challenge: memory.challenge,
     epochSeen,
     commit: health.commit,
+    ...(health.standing !== undefined && { standing: health.standing }),
     healthy: health.healthy && record?.unrestored == null,
     trouble: trouble.slice(0, 20).map((text) => text.slice(0, 500)),
     cordonedBy: health.cordonedBy,
@@ -206,6 +209,9 @@ function started(turn: Turn): void {
       if (record.work.do === "hold") {
         // What is enabled has started with the machine: it is stopped again, for whoever has his hands in it.
         if (!sameBoot) turn.effects.push({ do: "drain", record });
+      } else if (record.work.do === "converge" && !sameBoot) {
+        // What it drained has started with the machine. What is left to do is asked for again, by a node that is drained again.
+        restore(turn, record, "resuming", { result: { ok: false, rebooted: true, failure: "the node went down in the middle of applying its disruptive changes: see whether it is well, and let it try again", update: null } });
       } else turn.effects.push({ do: "work", record, interrupted: true });
       return;
     case "rebooting":
@@ -294,6 +300,7 @@ function confirm(turn: Turn, record: NodeRecord): void {
       turn.effects.push({ do: "reboot", record: turn.enter(record, "rebooting") });
       return;
     case "update":
+    case "converge":
       turn.effects.push({ do: "work", record: turn.enter(record, "working"), interrupted: false });
       return;
     case "hold":
@@ -302,9 +309,9 @@ function confirm(turn: Turn, record: NodeRecord): void {
   }
 }
 
-function worked(turn: Turn, record: NodeRecord, { update, failed, reboot }: Extract<NodeEvent, { kind: "worked" }>): void {
+function worked(turn: Turn, record: NodeRecord, { update, failed, reboot, commit }: Extract<NodeEvent, { kind: "worked" }>): void {
   const rebooted = record.bootId !== turn.memory.bootId;
-  const result: WorkResult = { ok: failed === null, rebooted, failure: failed, update };
+  const result: WorkResult = { ok: failed === null, rebooted, failure: failed, update, ...(commit !== undefined && { commit }) };
   // A machine that went down by itself in the middle has had the one reboot of this lease.
   if (reboot && failed === null && !rebooted) turn.effects.push({ do: "reboot", record: turn.enter(record, "rebooting", { result }) });
   else restore(turn, record, "resuming", { result });
@@ -333,5 +340,10 @@ function restored(turn: Turn, record: NodeRecord, failed: string | null): void {
 }
 
 function sameHealth(a: Health, b: Health): boolean {
-  return a.healthy === b.healthy && a.cordonedBy === b.cordonedBy && a.commit === b.commit && a.trouble.length === b.trouble.length && a.trouble.every((text, index) => text === b.trouble[index]);
+  return a.healthy === b.healthy && a.cordonedBy === b.cordonedBy && a.commit === b.commit && sameStanding(a.standing, b.standing) && a.trouble.length === b.trouble.length && a.trouble.every((text, index) => text === b.trouble[index]);
+}
+
+function sameStanding(a: CommitStanding | undefined, b: CommitStanding | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  return a.commit === b.commit && a.outcome === b.outcome && a.failure === b.failure && a.heldBack.length === b.heldBack.length && a.heldBack.every((resource, index) => resource === b.heldBack[index]);
 }

@@ -5,6 +5,7 @@ import * as z from "zod";
 import { ApiError, EnrolAnswer, RenewAnswer } from "../../shared/protocol/api.ts";
 import { NodeName } from "../../shared/ids.ts";
 import { writeDurably } from "../host/durable.ts";
+import { ensureRecipient } from "../identity.ts";
 import { Settings, authorityPath, certificatePath, keyPath, settingsPath } from "../settings.ts";
 import type { Places } from "../settings.ts";
 
@@ -27,7 +28,7 @@ export interface EnrolOptions {
   readonly gitUrl?: string;
 }
 
-export type Enrolled = { readonly ok: true; readonly settings: Settings } | { readonly ok: false; readonly message: string };
+export type Enrolled = { readonly ok: true; readonly settings: Settings; /** The node's age recipient; null when its key cannot be read. */ readonly recipient: string | null } | { readonly ok: false; readonly message: string };
 
 const REQUEST_TIMEOUT_MS = 20_000;
 const ANSWER_MAX_BYTES = 1024 * 1024;
@@ -42,12 +43,15 @@ export async function enrol(options: EnrolOptions, places: Places): Promise<Enro
 
   const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
   const machineId = (await readFile("/etc/machine-id", "utf8")).trim();
+  // Kept when it is there: what is encrypted to this machine stays readable when it is enrolled again.
+  const recipient = await ensureRecipient(places);
   const answer = await call(EnrolAnswer, options.hub, "/api/v1/enrol", { ca: ca.pem }, {
     node: node.data,
     token: options.token,
     publicKey: publicKey.export({ type: "spki", format: "pem" }),
     proof: sign("sha256", Buffer.from(`evenkeel-enrol:${node.data}:${options.token}`), privateKey).toString("base64"),
     machineId,
+    ...(recipient !== null && { recipient }),
   });
   if (!answer.ok) return answer;
   const settings = Settings.parse({
@@ -67,7 +71,7 @@ export async function enrol(options: EnrolOptions, places: Places): Promise<Enro
   await writeDurably(authorityPath(places), ca.pem, { mode: 0o644 });
   // Last: its presence means that the enrolment is complete.
   await writeDurably(settingsPath(places), `${JSON.stringify(settings, null, 2)}\n`, { mode: 0o600 });
-  return { ok: true, settings };
+  return { ok: true, settings, recipient };
 }
 
 /** Due when a third of the certificate's life is left. */

@@ -31,6 +31,13 @@ test("events survive, in order and in one stream, until they are acknowledged", 
   expect(said).toEqual([]);
 });
 
+test("events that come at once are kept each, in the order in which they came", async () => {
+  const spool = await open();
+  await Promise.all(["a", "b", "c"].map((id) => spool.add(event(id))));
+  expect((await spool.after(0, 10)).map((message) => [message.seq, message.event])).toEqual([[1, event("a")], [2, event("b")], [3, event("c")]]);
+  expect((await (await open()).after(0, 10)).length).toBe(3);
+});
+
 test("full, it drops the oldest and says how many", async () => {
   mkdirSync(at());
   for (let seq = 1; seq <= SPOOL_EVENTS_MAX; seq += 1) writeFileSync(join(at(), `${String(seq).padStart(12, "0")}.json`), JSON.stringify(event("old")));

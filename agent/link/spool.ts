@@ -31,6 +31,7 @@ export class Spool {
   readonly #log: (message: string) => void;
   /** `next` as it is on disk, or null when there is no header of this stream. */
   #written: number | null;
+  #adding: Promise<void> = Promise.resolve();
 
   private constructor(directory: string, header: z.output<typeof Header>, waiting: Map<number, number>, written: number | null, log: (message: string) => void) {
     this.#directory = directory;
@@ -66,8 +67,14 @@ export class Spool {
     return this.#waiting.size;
   }
 
-  /** Resolves when the event would survive a power cut. */
-  async add(event: AgentEvent): Promise<void> {
+  /** Resolves when the event would survive a power cut. Events of several callers are taken one after the other, in order. */
+  add(event: AgentEvent): Promise<void> {
+    const added = this.#adding.then(() => this.#add(event));
+    this.#adding = added.catch(() => {});
+    return added;
+  }
+
+  async #add(event: AgentEvent): Promise<void> {
     const seq = this.#next;
     // An event whose stream is not on disk could not be told from another's after a crash.
     if (this.#written === null) {

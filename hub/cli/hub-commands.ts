@@ -1,13 +1,12 @@
 import { Command, Option } from "commander";
 import type { Clock } from "../../shared/clock.ts";
 import type { ClusterSummary, NodeAddAnswer, NodeSummary, StoredConverge } from "../../shared/protocol/api.ts";
-import type { PlanReport } from "../../shared/protocol/report.ts";
 import type { CoordinationSummary } from "../../shared/protocol/rollout.ts";
 import { systemClock } from "../system-clock.ts";
 import { asking, type Ask } from "./asking.ts";
-import { planTimeoutMs, type HubClient, type Reply } from "./client.ts";
+import type { HubClient, Reply } from "./client.ts";
 import { connecting, type ConnectionFlags } from "./connection.ts";
-import { paintFor, showConverge, showNodes, showPlan, showStatus } from "./show.ts";
+import { paintFor, showConverge, showNodes, showStatus } from "./show.ts";
 import { showStanding } from "./show-coordination.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
 
@@ -68,14 +67,6 @@ export function hubCommands(terminal: Terminal = processTerminal(), clock: Pick<
       );
     });
 
-  const plan = connecting(new Command("plan"))
-    .description("ask a node what it would do, without doing it")
-    .argument("<node>", "the node's name")
-    .option("-b, --branch <name>", "a preview branch instead of the main one")
-    .action((name: string, flags: ConnectionFlags & { branch?: string }) =>
-      ask<PlanReport>(flags, (client) => client.call("POST", `/nodes/${encodeURIComponent(name)}/plan`, { branch: flags.branch ?? null }, planTimeoutMs), (report) => showPlan(name, report, paint)),
-    );
-
   const token = new Command("token").description("add, list and revoke tokens of the API, one for each person or program");
   token.addCommand(
     connecting(new Command("add"))
@@ -102,7 +93,7 @@ export function hubCommands(terminal: Terminal = processTerminal(), clock: Pick<
     .description("make a link that logs a browser in, once")
     .action((flags: ConnectionFlags) => ask<{ url: string }>(flags, (client) => client.call("POST", "/login-links"), ({ url }) => `${url}\n`));
 
-  return [status, node, log, plan, token, loginLink];
+  return [status, node, log, token, loginLink];
 }
 
 type Status = ClusterSummary & { readonly coordination: CoordinationSummary | null };

@@ -12,7 +12,8 @@ const groups: readonly { readonly words: readonly string[]; readonly load: (term
   { words: ["init"], load: async (terminal) => [(await import("./init.ts")).initCommand(terminal)] },
   { words: ["validate"], load: async (terminal) => [(await import("./validate.ts")).validateCommand(terminal)] },
   { words: ["render"], load: async (terminal) => [(await import("./render.ts")).renderCommand(terminal)] },
-  { words: ["status", "node", "log", "plan", "token", "login-link"], load: async (terminal) => (await import("./hub-commands.ts")).hubCommands(terminal) },
+  { words: ["status", "node", "log", "token", "login-link"], load: async (terminal) => (await import("./hub-commands.ts")).hubCommands(terminal) },
+  { words: ["plan"], load: async (terminal) => [(await import("./plan.ts")).planCommand((await import("./coordination-commands.ts")).processParts(terminal))] },
   { words: ["rollout"], load: async (terminal) => [(await import("./rollout-commands.ts")).rolloutCommand((await import("./coordination-commands.ts")).processParts(terminal))] },
   {
     words: ["why", "leases", "checks", "updates", "drain", "reboot", "resume", "hold", "unhold", "abort", "clear", "settle", "fleetlock-id"],
@@ -22,6 +23,7 @@ const groups: readonly { readonly words: readonly string[]; readonly load: (term
     },
   },
   { words: ["lease"], load: async (terminal) => [(await import("./lease-run.ts")).leaseCommand((await import("./coordination-commands.ts")).processParts(terminal))] },
+  { words: ["secret"], load: async (terminal) => [(await import("./secret-commands.ts")).secretCommand(terminal)] },
   { words: ["login"], load: async (terminal) => [(await import("./login.ts")).loginCommand(terminal)] },
   { words: ["hub"], load: async (terminal) => [(await import("./hub.ts")).hubCommand(terminal)] },
 ];

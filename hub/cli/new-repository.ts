@@ -36,6 +36,7 @@ ${written}
 # What the agent does not do without asking; these are the defaults.
 #guard:
 #  removalsMax: 10   # things that one commit may take away on one node
+#  confirmSeconds: 60   # a change of the network is put back unless the node shows within this time that it was not cut off
 #  repairsMax: 5     # repairs of one thing in a row, before that is reported instead
 
 # Values for templates; roles and nodes may set them differently.

@@ -1,4 +1,5 @@
 import { Command, Option } from "commander";
+import { ROLLOUT_KINDS } from "../../shared/protocol/rollout.ts";
 import type { CoordinationSummary, Done, RolloutView } from "../../shared/protocol/rollout.ts";
 import { asking, clientFor, complain, exitCodes } from "./asking.ts";
 import type { HubClient, Reply } from "./client.ts";
@@ -10,14 +11,14 @@ import { shortRollout, showRollout, showRollouts } from "./show-coordination.ts"
 
 /** `evenkeel rollout`: start, steer and watch. Followed, it ends with 0 done, 1 cancelled or failed, 3 halted. */
 
-type StartFlags = ConnectionFlags & { readonly kind: "update" | "reboot"; readonly scope?: "security" | "all"; readonly nodes?: string; readonly window?: string; readonly follow?: boolean };
+type StartFlags = ConnectionFlags & { readonly kind: RolloutView["kind"]; readonly scope?: "security" | "all"; readonly nodes?: string; readonly window?: string; readonly follow?: boolean };
 type SteerFlags = ConnectionFlags & { readonly why: string; readonly failed?: "retry" | "skip" };
 
 export function rolloutCommand(parts: CommandParts): Command {
   const { terminal, clock } = parts;
   const paint = paintFor(terminal.color);
   const show = (rollout: RolloutView): string => showRollout(rollout, paint, clock.nowMs());
-  const rollout = new Command("rollout").description("updates and reboots that roll through the cluster, one node after the other");
+  const rollout = new Command("rollout").description("updates, reboots and changes that roll through the cluster, one node after the other");
   rollout.addCommand(startCommand(parts));
   rollout.addCommand(
     connecting(new Command("status"))
@@ -50,6 +51,13 @@ export function rolloutCommand(parts: CommandParts): Command {
       .argument("[id]", "the rollout (default: the one that runs or was last)")
       .action((id: string | undefined, flags: ConnectionFlags) => asking<RolloutView>(terminal, flags, (client) => withRollout(client, id, (found) => client.call("GET", `/rollouts/${encodeURIComponent(found)}`)), show)),
   );
+  rollout.addCommand(
+    connecting(new Command("release"))
+      .description("let all nodes take the newest commit, whatever the canary does with it")
+      .argument("<commit>", "the commit, or its first characters")
+      .requiredOption("--why <text>", "kept, and shown to whoever wonders")
+      .action((commit: string, flags: SteerFlags) => asking<Done>(terminal, flags, (client) => client.call("POST", `/commits/${encodeURIComponent(commit)}/release`, { why: flags.why }), () => `${commit} goes to all nodes\n`)),
+  );
   return rollout;
 }
 
@@ -57,7 +65,7 @@ function startCommand(parts: CommandParts): Command {
   const { terminal } = parts;
   return connecting(new Command("start"))
     .description("begin a rollout now: canary first, then the rest, one after the other")
-    .addOption(new Option("--kind <kind>", "update: packages, and reboots where they are needed; reboot: every node once").choices(["update", "reboot"]).default("update"))
+    .addOption(new Option("--kind <kind>", "update: packages, and reboots where they are needed; reboot: every node once; change: what nodes hold back of their commit").choices([...ROLLOUT_KINDS]).default("update"))
     .addOption(new Option("--scope <scope>", "of updates (default: what updates.scope says)").choices(["security", "all"]))
     .option("--nodes <names>", "only these, with commas between: n1,n2 (default: all)")
     .option("--window <name>", "stop when this window closes (default: go on until it is done)")

@@ -1,4 +1,5 @@
 import { printable } from "../../shared/config/diagnostic.ts";
+import { shortCommit } from "../../shared/ids.ts";
 import type { CheckState } from "../../shared/protocol/checks.ts";
 import type { CoordinationSummary, DenialView, GroupView, HoldView, LeaseView, NodeUpdates, RequestView, RolloutNode, RolloutView, WhyAnswer } from "../../shared/protocol/rollout.ts";
 import { span, wallClock } from "./moment.ts";
@@ -14,6 +15,7 @@ export function showStanding(summary: CoordinationSummary, paint: Paint, nowMs: 
   const lines: [string, string][] = groups.map((group) => [`group ${group.name}`, gauge(group, paint)]);
   if (rollout !== null && (rollout.phase === "running" || rollout.phase === "halted")) lines.push(["rollout", rolloutLine(rollout, paint)]);
   else if (nextWindow !== null) lines.push(["next window", `${nextWindow.name}, ${wallClock(nextWindow.opensAt, nowMs)} to ${wallClock(nextWindow.closesAt, nowMs)}`]);
+  if (summary.commit !== undefined && summary.commit.state !== "released") lines.push(["newest commit", paint[summary.commit.state === "bad" ? "red" : "yellow"](printable(summary.commit.text)) + (summary.commit.cure === "" ? "" : paint.dim(` → ${printable(summary.commit.cure)}`))]);
   if (blackout !== null) lines.push(["blackout", paint.yellow(`until ${wallClock(blackout.until, nowMs)}: ${printable(blackout.why)}`)]);
   for (const lease of leases) if (lease.rollout === null) lines.push([`slot of ${lease.node}`, leaseLine(lease, paint, nowMs)]);
   for (const hold of holds) lines.push(["held", paint.yellow(holdLine(hold, nowMs))]);
@@ -38,7 +40,12 @@ const phaseStyles = { running: "cyan", halted: "red", done: "green", cancelled: 
 
 export function rolloutLine(rollout: RolloutView, paint: Paint): string {
   const what = rollout.phase === "halted" && rollout.halt !== null ? printable(rollout.halt.why) : printable(rollout.forecast.text);
-  return `${shortRollout(rollout.id)}: ${rollout.kind} by ${printable(rollout.startedBy)}, ${paint[phaseStyles[rollout.phase]](rollout.phase)}: ${what}`;
+  return `${shortRollout(rollout.id)}: ${rolloutKind(rollout)} by ${printable(rollout.startedBy)}, ${paint[phaseStyles[rollout.phase]](rollout.phase)}: ${what}`;
+}
+
+/** `update`, `reboot`, or `configuration change 3f2a91cc`. */
+export function rolloutKind({ kind, commit }: Pick<RolloutView, "kind" | "commit">): string {
+  return kind === "change" ? `configuration change${commit === undefined ? "" : ` ${shortCommit(commit)}`}` : kind;
 }
 
 /** How people read a rollout's id, and may write it: its first eight characters. */
@@ -52,7 +59,7 @@ export function showRollouts(rollouts: readonly RolloutView[], paint: Paint, now
     const gone = rollout.nodes.filter(({ state }) => state === "done").length;
     return [
       cell(shortRollout(rollout.id), paint.bold),
-      cell(rollout.kind),
+      cell(rolloutKind(rollout)),
       cell(rollout.phase, paint[phaseStyles[rollout.phase]]),
       cell(`${gone} of ${rollout.nodes.length}`),
       cell(wallClock(rollout.startedAt, nowMs)),
@@ -71,7 +78,7 @@ export function showRollout(rollout: RolloutView, paint: Paint, nowMs: number): 
   if (rollout.window !== null) lines.push(["window", `${rollout.window.name}, until ${wallClock(rollout.window.closesAt, nowMs)}${rollout.forecast.fits === "no" ? paint.yellow(", which is not enough for all") : ""}`]);
   for (const { check, looked, failed } of rollout.requests) lines.push([`check ${printable(check)}`, `${count(looked, "look")}, ${failed === 0 ? "none failed" : paint.red(`${failed} failed`)}`]);
   if (rollout.changed.length > 0) lines.push(["changed", changed(rollout.changed)]);
-  const title = `${paint.bold(`rollout ${shortRollout(rollout.id)}`)}  ${rollout.kind} by ${printable(rollout.startedBy)}, ${wallClock(rollout.startedAt, nowMs)}: ${paint[phaseStyles[rollout.phase]](rollout.phase)}\n`;
+  const title = `${paint.bold(`rollout ${shortRollout(rollout.id)}`)}  ${rolloutKind(rollout)} by ${printable(rollout.startedBy)}, ${wallClock(rollout.startedAt, nowMs)}: ${paint[phaseStyles[rollout.phase]](rollout.phase)}\n`;
   return `${title}\n${table([head(["NODE", "ROLE", "STATE", "SINCE", "WHAT"], paint), ...rows])}\n${titled(lines, paint)}`;
 }
 

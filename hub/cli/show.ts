@@ -71,7 +71,7 @@ export function showConverge({ node, receivedAt, report }: StoredConverge, paint
   const style = report.outcome === "converged" ? paint.green : report.outcome === "failed" ? paint.red : paint.yellow;
   const counted = report.changes.length === 0 ? "nothing to do" : count(report.changes.length + report.omitted, "change");
   const head = `${paint.dim(receivedAt.replace("T", " ").slice(0, 19))} ${paint.bold(node)} ${style(report.outcome)}  ${shortCommit(report.commit)} ${paint.dim(`${report.cause}, ${counted}, ${report.tookMs.toFixed(0)} ms`)}`;
-  const changes = verbose ? report.changes : report.changes.filter((change) => change.result === "failed" || change.result === "blocked");
+  const changes = verbose ? report.changes : report.changes.filter((change) => change.result !== "done" && change.result !== "planned");
   return `${[head, ...changes.flatMap((change) => showChange(change, paint, verbose)), ...showProblems(report.problems, paint)].join("\n")}\n`;
 }
 
@@ -83,15 +83,16 @@ export function showPlan(node: string, report: PlanReport, paint: Paint): string
   return `${[`${paint.bold(head)} ${details}`, ...report.changes.flatMap((change) => showChange(change, paint, true)), ...omitted, ...showProblems(report.problems, paint)].join("\n")}\n`;
 }
 
-function showChange(change: Change, paint: Paint, withDiff: boolean): readonly string[] {
-  const marks = { planned: paint.cyan("~"), done: paint.green("✓"), failed: paint.red("✗"), blocked: paint.yellow("–") };
-  const lines = [`${marks[change.result]} ${paint.bold(printable(change.resource))}  ${printable(change.action)} ${paint.dim(`— ${printable(change.why)}`)}`];
+export function showChange(change: Change, paint: Paint, withDiff: boolean): readonly string[] {
+  const marks = { planned: paint.cyan("~"), done: paint.green("✓"), failed: paint.red("✗"), blocked: paint.yellow("–"), held: paint.cyan("…"), waiting: paint.cyan("…") };
+  const lines = [`${marks[change.result]} ${paint.bold(printable(change.resource))}  ${printable(change.action)} ${paint.dim(`— ${printable(change.why)}`)}${change.impact === "none" || change.result !== "planned" ? "" : ` ${paint.yellow(`[${change.impact}]`)}`}`];
+  if (change.oneWay !== undefined) lines.push(`    ${paint.yellow(`cannot be taken back: ${printable(change.oneWay)}`)}`);
   if (change.error !== undefined) lines.push(...linesOf(change.error).map((line) => `    ${paint.red(line)}`));
   if (withDiff && change.diff !== undefined) lines.push(...linesOf(change.diff).map((line) => `    ${colourDiffLine(line, paint)}`));
   return lines;
 }
 
-function showProblems(problems: readonly Problem[], paint: Paint): readonly string[] {
+export function showProblems(problems: readonly Problem[], paint: Paint): readonly string[] {
   return problems.map((problem) => `${paint.yellow("!")} ${linesOf(problem.message).join("\n  ")}`);
 }
 
@@ -103,7 +104,7 @@ function colourDiffLine(line: string, paint: Paint): string {
   return line;
 }
 
-function linesOf(text: string): readonly string[] {
+export function linesOf(text: string): readonly string[] {
   return text.trimEnd().split("\n").map(printable);
 }
 

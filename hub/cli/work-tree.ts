@@ -4,7 +4,7 @@ import { CLUSTER_FILE, REPOSITORY_FILES_MAX } from "../../shared/config/layout.t
 import type { FileTree, TreeEntry } from "../../shared/config/tree.ts";
 
 /** What of a directory belongs to a cluster repository; the rest (`.git`, `node_modules`, notes) is not even listed. */
-const roots = [CLUSTER_FILE, "nodes", "roles", "files"];
+const roots = [CLUSTER_FILE, "nodes", "roles", "files", "secrets"];
 
 /** The files of a directory as they are now, committed or not. Links are listed as links, and never followed. */
 export function workTree(directory: string): FileTree {

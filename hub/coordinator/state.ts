@@ -1,4 +1,5 @@
 import type { BootId, CommitId, LeaseId, NodeName } from "../../shared/ids.ts";
+import type { CommitOrder } from "../../shared/protocol/commit.ts";
 import type { DrainPolicy, LeaseMessage, LeaseOrder, Work, WorkResult } from "../../shared/protocol/lease.ts";
 
 /**
@@ -223,6 +224,8 @@ export type Effect =
   | { readonly do: "ended"; readonly ended: Ended }
   /** Nodes are asked to look at their archives now. */
   | { readonly do: "ask-updates"; readonly nodes: readonly NodeName[] }
+  /** Nodes are told whether they may take the newest commit. */
+  | { readonly do: "tell-commit"; readonly nodes: readonly NodeName[]; readonly order: CommitOrder }
   /** A node is away for too long: look at its power from outside. */
   | { readonly do: "look-outside"; readonly node: NodeName; readonly lease: LeaseId };
 

@@ -31,6 +31,10 @@ export class Changes {
     this.#tell({ topic: "coordination", name: "" });
   }
 
+  preview(name: string): void {
+    this.#tell({ topic: "preview", name });
+  }
+
   #tell(change: PageChange): void {
     for (const listener of this.#listeners) listener(change);
   }

@@ -43,14 +43,23 @@ export function conditionOf(node: NodeFacts): { readonly condition: NodeConditio
     return { condition: "converging", why: "has not reported its first converge yet" };
   }
   if (converge.outcome === "running") return { condition: "converging", why: `is applying ${converge.commit === null ? "its first commit" : shortCommit(converge.commit)}` };
+  if (converge.outcome === "held") return { condition: "behind", why: heldWhy(converge) };
   if (converge.outcome !== "converged") return { condition: "failing", why: failureOf(converge) };
   // It holds its commit, and cannot do something else: reach the repository, or write its own state.
-  const problem = converge.problems[0];
+  const problem = converge.problems.find(({ code }) => code !== "canary");
   if (problem !== undefined) return { condition: "failing", why: firstLine(problem.message) };
+  const waits = converge.problems.find(({ code }) => code === "canary");
+  if (waits !== undefined && converge.commit !== head) return { condition: "behind", why: firstLine(waits.message) };
   if (head !== null && converge.commit !== head) {
     return { condition: "behind", why: `runs ${converge.commit === null ? "nothing" : shortCommit(converge.commit)}, the main branch is at ${shortCommit(head)}` };
   }
   return { condition: "converged", why: "" };
+}
+
+function heldWhy({ commit, held = [] }: ConvergeMessage): string {
+  const [first, ...rest] = held;
+  const what = first === undefined ? "something" : `${first}${rest.length === 0 ? "" : ` (and ${rest.length} more)`}`;
+  return `has ${commit === null ? "its commit" : shortCommit(commit)} but for ${what}, which waits for this node's turn or for another node`;
 }
 
 function failureOf(converge: ConvergeMessage): string {

@@ -106,7 +106,7 @@ export class Enrolment {
 
     const certificate = await this.#pki.issueNodeCertificate(request.node, request.publicKey);
     await this.#stores.nodes.enrolled(request.node, hash, request.machineId, { serial: certificate.serial, notAfterMs: certificate.notAfterMs }, nowMs);
-    await this.#stores.access.note({ atMs: nowMs, actor: request.node, action: "enrol", subject: request.node, detail: `serial ${certificate.serial}, machine-id ${request.machineId}` });
+    await this.#stores.access.note({ atMs: nowMs, actor: request.node, action: "enrol", subject: request.node, detail: `serial ${certificate.serial}, machine-id ${request.machineId}${request.recipient === undefined ? "" : `, recipient ${request.recipient}`}` });
     // Whoever still speaks under this name does so with a certificate that has just ended.
     this.#endSessions(request.node);
     const addresses = this.#addresses();

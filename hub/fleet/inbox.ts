@@ -4,11 +4,12 @@ import type { NodeName } from "../../shared/ids.ts";
 import type { ConvergeMessage, EventMessage, OrderMessage, StateMessage } from "../../shared/protocol/messages.ts";
 import type { LeaseMessage } from "../../shared/protocol/lease.ts";
 import type { UpdatesMessage } from "../../shared/protocol/updates.ts";
+import type { AskEvent, MadeEvent, NotMadeEvent } from "../../shared/protocol/values.ts";
 import type { MessageOf, WrittenBy } from "../../shared/protocol/topics.ts";
 import type { ConvergeReport } from "../../shared/protocol/report.ts";
 import type { Stores } from "../store/retention.ts";
 import type { Changes } from "./changes.ts";
-import type { Orders } from "./orders.ts";
+import type { Orders, PlanAnswer } from "./orders.ts";
 import type { Presence, Session } from "./presence.ts";
 
 /** One message out of the table of topics, parsed. */
@@ -21,6 +22,12 @@ export interface Hearing {
   updates(node: NodeName, message: UpdatesMessage): void;
   /** A node has said which machine it is. */
   machineKnown(node: NodeName, machineId: string): void;
+  /** A node has said hello, and listens to its orders. */
+  here(node: NodeName): Promise<void>;
+  /** What a node asks of others, and what one has made for another. */
+  value(node: NodeName, event: AskEvent | MadeEvent | NotMadeEvent): void;
+  /** A node has planned, or says why not. False when nobody here had asked for it under that id. */
+  planned(node: NodeName, id: string, answer: PlanAnswer): Promise<boolean>;
 }
 
 /** How often a node that only pings gets its `lastSeen` written down. */
@@ -153,6 +160,7 @@ export class Inbox {
     if (session.stream !== null) {
       this.#send(node, { v: 1, kind: "ack", stream: session.stream, seq: await this.#stores.reports.ackSeq(node, session.stream) });
     }
+    await this.#hearing.here(node);
   }
 
   async #takeEvent(node: NodeName, session: Session, { stream, seq, event }: EventMessage): Promise<void> {
@@ -162,11 +170,18 @@ export class Inbox {
         await this.#takeReport(node, stream, seq, event.report, nowMs);
         break;
       case "planned":
+        if (await this.#hearing.planned(node, event.id, { ok: true, report: event.report })) break;
         await this.#stores.reports.setPlan(node, JSON.stringify(event.report), nowMs);
         this.#orders.answer(node, event.id, { ok: true, report: event.report });
         break;
       case "plan-failed":
+        if (await this.#hearing.planned(node, event.id, { ok: false, code: "failed", message: event.message })) break;
         this.#orders.answer(node, event.id, { ok: false, code: "failed", message: event.message });
+        break;
+      case "ask":
+      case "made":
+      case "not-made":
+        this.#hearing.value(node, event);
         break;
       case "refused":
         this.#log.warn({ node, commit: event.commit, reason: event.message }, "a node refused a commit");

@@ -151,6 +151,7 @@ export class FleetView implements PageData {
       commit: converge?.commit ?? null,
       converge,
       agentVersion: said?.online === true ? said.agentVersion : null,
+      recipient: said?.online === true ? (said.recipient ?? null) : null,
       driftRepairs24h,
     };
   }

@@ -14,6 +14,7 @@ import { answers, bearer, fail, personOr, type ErrorStatus } from "./api-answers
 import type { Gate } from "./caller.ts";
 import { coordinationRoutes } from "./coordination-routes.ts";
 import type { HubEnv } from "./environment.ts";
+import { previewRoutes, type PreviewDesk } from "./preview-routes.ts";
 import { tokenRoutes } from "./token-routes.ts";
 
 /** The API under `/api/v1`, for the page, the command line and whoever has a token; `/openapi.json` describes it. */
@@ -27,6 +28,7 @@ export interface ApiParts {
   readonly gate: Gate;
   readonly access: AccessStore;
   readonly coordination: Coordination;
+  readonly previews: PreviewDesk;
   readonly clock: Clock;
   readonly version: string;
 }
@@ -87,6 +89,7 @@ export function apiRoutes(parts: ApiParts): OpenAPIHono<HubEnv> {
   nodeRoutes(app, parts);
   tokenRoutes(app, parts);
   coordinationRoutes(app, parts.coordination);
+  previewRoutes(app, parts.previews);
   app.openAPIRegistry.registerComponent("securitySchemes", "token", { type: "http", scheme: "bearer" });
   app.openAPIRegistry.registerComponent("securitySchemes", "session", { type: "apiKey", in: "cookie", name: "evenkeel" });
   app.doc31("/openapi.json", { openapi: "3.1.0", info: { title: "Evenkeel hub", version: parts.version }, servers: [{ url: "/api/v1" }] });

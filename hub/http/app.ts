@@ -61,7 +61,7 @@ export function hubApp(parts: AppParts): Hono<HubEnv> {
     const { pathname, search } = new URL(c.req.url);
     return c.redirect(`/login${pathname === "/" ? "" : `?next=${encodeURIComponent(pathname + search)}`}`, 302);
   });
-  app.route("/", pageRoutes(parts.view, parts.clock, (error, path) => log.error({ err: error, path }, "making a page failed"), parts.coordination));
+  app.route("/", pageRoutes(parts.view, parts.clock, (error, path) => log.error({ err: error, path }, "making a page failed"), parts.coordination, parts.previews));
   return app;
 }
 

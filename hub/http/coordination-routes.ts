@@ -42,6 +42,14 @@ const change = {
     request: { params: id.extend({ what: z.enum(["halt", "resume", "cancel"]) }), body: body(RolloutWord) },
     responses: done,
   }),
+  release: createRoute({
+    method: "post",
+    path: "/commits/{id}/release",
+    summary: "Let all nodes take the newest commit, whatever the canary does with it",
+    security: bearer,
+    request: { params: z.object({ id: z.string().regex(/^[0-9a-f]{4,64}$/) }), body: body(ReasonWord) },
+    responses: done,
+  }),
   ask: createRoute({
     method: "post",
     path: "/nodes/{name}/{what}",
@@ -69,6 +77,7 @@ const change = {
 export function coordinationRoutes(app: OpenAPIHono<HubEnv>, coordination: Coordination): void {
   readRoutes(app, coordination);
   rolloutRoutes(app, coordination);
+  commitRoutes(app, coordination);
   nodeRoutes(app, coordination);
   leaseRoutes(app, coordination);
 }
@@ -111,6 +120,13 @@ function rolloutRoutes(app: OpenAPIHono<HubEnv>, coordination: Coordination): vo
     if (no !== null) return no;
     const { id, what } = c.req.valid("param");
     return answerWord(c, await coordination.steerRollout(id, what, c.req.valid("json"), person.name));
+  });
+}
+
+function commitRoutes(app: OpenAPIHono<HubEnv>, coordination: Coordination): void {
+  app.openapi(change.release, async (c) => {
+    const { person, no } = personOr(c, "admin");
+    return no ?? answerWord(c, await coordination.releaseCommit(c.req.valid("param").id, c.req.valid("json"), person.name));
   });
 }
 

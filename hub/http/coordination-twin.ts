@@ -69,6 +69,11 @@ export class CoordinationTwin implements Coordination {
     return done({ rollout: id });
   }
 
+  async releaseCommit(commit: string, word: ReasonWord, by: string): Promise<Word> {
+    this.asked.push(["releaseCommit", commit, word, by]);
+    return this.denials.length > 0 ? this.#denied() : done({});
+  }
+
   async ask(name: string, what: "drain" | "reboot", word: NodeWord, by: string): Promise<Word> {
     this.asked.push([what, name, word, by]);
     const node = this.nodes.find((each) => each === name);

@@ -21,6 +21,7 @@ import { hubApp } from "./app.ts";
 import { Gate } from "./caller.ts";
 import { CoordinationTwin } from "./coordination-twin.ts";
 import { LoginLimiter } from "./limiter.ts";
+import type { PreviewDesk } from "./preview-routes.ts";
 import { servePlain, type WebServer } from "./servers.ts";
 
 /** The hub's web application on a real socket of the loopback with a real database, before a coordinator in memory: for tests. */
@@ -64,7 +65,7 @@ export class TwinHub {
     const addresses = { https: this.url, git: `${this.url}/cluster.git`, broker: { host: "127.0.0.1", port: 1 } };
     const enrolment = new Enrolment({ clock, stores, pki, cluster: "twin", branch: "main", tokenLifetimeMs: yearMs, addresses: () => addresses, pins: { pins: () => null }, endSessions: () => {} });
     const gate = new Gate({ clock, access: stores.access, limiter: new LoginLimiter(clock), cookieName: "twin", behindProxy: false, certificateIsGood: async () => false, log });
-    const app = hubApp({ view, orders, enrolment, gate, access: stores.access, coordination: this.coordination, version: "0.0.0", changes, clock, caPem: pki.caPem, stopped: new AbortController().signal, log });
+    const app = hubApp({ view, orders, enrolment, gate, access: stores.access, coordination: this.coordination, previews: noPreviews, version: "0.0.0", changes, clock, caPem: pki.caPem, stopped: new AbortController().signal, log });
     const web = getRequestListener(app.fetch);
     this.#server = await servePlain({ host: "127.0.0.1", port: this.#port }, (incoming, outgoing) => void web(incoming, outgoing));
     this.#port = this.#server.address.port;
@@ -108,3 +109,11 @@ export class TwinHub {
     });
   }
 }
+
+/** Who wants previews takes a real hub: `hub/trial.ts`. */
+const noPreviews: PreviewDesk = {
+  list: async () => [],
+  view: async () => null,
+  request: async ({ branch }) => ({ ok: false, status: 404, code: "branch-unknown", message: `there is no branch ${branch}` }),
+  remove: async () => false,
+};

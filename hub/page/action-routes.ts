@@ -75,7 +75,7 @@ function startRoutes(app: Hono<HubEnv>, parts: Parts): void {
   const { coordination } = parts;
   const path = "/rollouts/start";
   const parse = (kind: unknown, scope: unknown, nodes: readonly string[]): ReturnType<typeof RolloutStart.safeParse> =>
-    RolloutStart.safeParse({ kind, ...(typeof scope === "string" && scope !== "" && kind !== "reboot" && { scope }), ...(nodes.length > 0 && { nodes }) });
+    RolloutStart.safeParse({ kind, ...(typeof scope === "string" && scope !== "" && kind === "update" && { scope }), ...(nodes.length > 0 && { nodes }) });
   app.get(path, async (c) => {
     if (adminOf(c) === null) return send(c, noEntry(), 403);
     const summary = await coordination.summary();

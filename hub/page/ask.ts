@@ -71,7 +71,8 @@ export function startForm({ nodes }: StartChoices): Html {
   <form method="get" action="/rollouts/start">
     <fieldset><legend>What for?</legend>
       <label class="choice"><input type="radio" name="kind" value="update" checked> OS updates, and a reboot where one is needed</label>
-      <label class="choice"><input type="radio" name="kind" value="reboot"> a reboot, whether it is needed or not</label></fieldset>
+      <label class="choice"><input type="radio" name="kind" value="reboot"> a reboot, whether it is needed or not</label>
+      <label class="choice"><input type="radio" name="kind" value="change"> what nodes hold back of their commit</label></fieldset>
     <fieldset><legend>Which updates?</legend>
       <label class="choice"><input type="radio" name="scope" value="" checked> what the policy in cluster.yaml says</label>
       <label class="choice"><input type="radio" name="scope" value="security"> only security updates</label>

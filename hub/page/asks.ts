@@ -43,14 +43,15 @@ export function startAsk(start: RolloutStart, summary: CoordinationSummary): Ask
   const which = start.scope === "security" ? "Security updates only." : start.scope === "all" ? "All updates." : "The updates that the policy in cluster.yaml says.";
   const facts = start.kind === "reboot"
     ? [`${plural(names.length, "node")} will be rebooted, one after the other: ${named(names)}.`]
+    : start.kind === "change" ? [`What nodes hold back of their commit is applied, one after the other: ${named(names)}. Who holds nothing back is left out.`]
     : [
         `${plural(names.length, "node")}, one after the other: ${named(names)}. ${which}`,
         `Pending now: ${plural(sum(({ pending }) => pending), "package")} in all, of which ${sum(({ security }) => security)} from a security archive.${reboots.length > 0 ? ` ${named(reboots)} ${reboots.length === 1 ? "needs" : "need"} a reboot already.` : ""}${unknown.length > 0 ? ` ${named(unknown)} ${unknown.length === 1 ? "has" : "have"} not said yet what is pending.` : ""}`,
       ];
   return {
-    title: start.kind === "update" ? "Start a rollout of OS updates" : "Start a reboot of all",
+    title: start.kind === "update" ? "Start a rollout of OS updates" : start.kind === "change" ? "Start a rollout of what is held back" : "Start a reboot of all",
     what: [...facts, "It begins now, outside of every window, and goes on until it is done. The canary goes first and is watched before the others follow; the first failure halts it."],
-    button: start.kind === "update" ? "Start updating" : "Start rebooting",
+    button: start.kind === "update" ? "Start updating" : start.kind === "change" ? "Start applying" : "Start rebooting",
     grave: false,
     fields: [],
     back: "/rollouts/start",

@@ -15,7 +15,7 @@ export interface Asset {
 export const ASSETS_PREFIX = "/assets/";
 
 export const assets = {
-  style: asset("style.css", "text/css; charset=utf-8", "rollout.css"),
+  style: asset("style.css", "text/css; charset=utf-8", "rollout.css", "preview.css"),
   live: asset("live.js", "text/javascript; charset=utf-8"),
   icon: asset("icon.svg", "image/svg+xml"),
   iconAlert: asset("icon-alert.svg", "image/svg+xml"),

@@ -49,6 +49,7 @@ function changeItem(change: Change, id: string): Html {
     change.impact === "none" ? "" : html` <span class="impact" title="How much it disturbs">${change.impact}</span>`
   }</p>
   <p class="why">${prose(change.why, 500)}</p>
+  ${change.oneWay === undefined ? "" : html`<p class="no-return"><b>Cannot be taken back:</b> ${prose(change.oneWay, 500)}</p>`}
   ${change.error === undefined ? "" : html`<div class="trouble">${errorView(change.error, `${id}-error`)}</div>`}
   ${change.diff === undefined || change.diff === "" ? "" : diffView(change.diff, `What changes in ${clip(change.resource, RESOURCE_CHARS_MAX)}`)}
 </li>`;
@@ -70,5 +71,6 @@ export function changeCount(changes: readonly Change[], omitted: number): string
   if (total === 0) return "no changes";
   const failed = changes.filter(({ result }) => result === "failed").length;
   const blocked = changes.filter(({ result }) => result === "blocked").length;
-  return [plural(total, "change"), failed > 0 ? `${failed}\u00a0failed` : "", blocked > 0 ? `${blocked}\u00a0blocked` : ""].filter((part) => part !== "").join(", ");
+  const held = changes.filter(({ result }) => result === "held" || result === "waiting").length;
+  return [plural(total, "change"), failed > 0 ? `${failed}\u00a0failed` : "", blocked > 0 ? `${blocked}\u00a0blocked` : "", held > 0 ? `${held}\u00a0held` : ""].filter((part) => part !== "").join(", ");
 }

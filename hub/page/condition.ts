@@ -77,6 +77,8 @@ const OUTCOME_LOOKS: Readonly<Record<string, { symbol: SymbolName; tone: Tone }>
   done: { symbol: "check", tone: "good" },
   planned: { symbol: "dots", tone: "busy" },
   blocked: { symbol: "pause", tone: "warn" },
+  held: { symbol: "pause", tone: "busy" },
+  waiting: { symbol: "dots", tone: "busy" },
 };
 
 /** The look of an outcome of a converge, or of the result of one change. A word that we do not know is shown as it is. */

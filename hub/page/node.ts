@@ -110,6 +110,7 @@ const CAUSES: Readonly<Record<StoredConverge["report"]["cause"], string>> = {
   sweep: "regular sweep",
   asked: "asked for",
   retry: "tried again",
+  lease: "its turn",
 };
 
 function converge(stored: StoredConverge, nowMs: number): Html {

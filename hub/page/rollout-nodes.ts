@@ -30,7 +30,7 @@ const STATE_WORDS: Readonly<Record<RolloutNode["state"], string>> = { waiting: "
 
 export function stateWord(node: RolloutNode, kind: RolloutView["kind"]): string {
   if (node.state !== "working") return STATE_WORDS[node.state];
-  return node.timeline.at(-1)?.phase === "rebooting" ? "rebooting" : kind === "update" ? "updating" : "about to reboot";
+  return node.timeline.at(-1)?.phase === "rebooting" ? "rebooting" : kind === "update" ? "updating" : kind === "change" ? "applying" : "about to reboot";
 }
 
 /** The queue and who is at it: every node in its order, with its bar on the common axis, its times, and why it waits. */
@@ -41,7 +41,7 @@ export function rolloutNodes(rollout: RolloutView, nowMs: number): Html {
   const denialsMax = rollout.nodes.length > MANY_NODES ? DENIALS_OF_MANY_MAX : undefined;
   return html`<section aria-labelledby="nodes"><h2 id="nodes">Node by node</h2>
   <div class="chart">
-    <div class="chart-head"><p class="legend" aria-hidden="true">${PHASES_IN_LEGEND.filter((phase) => rollout.kind === "update" || phase !== "working").map((phase) => html`<span><span class="swatch" data-phase="${phase}"></span>${phaseWord(phase, rollout.kind)}</span>`)}</p><div class="chart-axis">${axisView(axis)}</div></div>
+    <div class="chart-head"><p class="legend" aria-hidden="true">${PHASES_IN_LEGEND.filter((phase) => rollout.kind !== "reboot" || phase !== "working").map((phase) => html`<span><span class="swatch" data-phase="${phase}"></span>${phaseWord(phase, rollout.kind)}</span>`)}</p><div class="chart-axis">${axisView(axis)}</div></div>
     <ol class="lanes">${shown.map((node, index) => row(node, rollout, axis, begins.get(node.node) ?? null, nowMs, sameAsBefore(shown, index) ?? denialList(node.denials, nowMs, denialsMax)))}</ol>
     <p class="chart-foot quiet">Times are UTC${axis.nowMs === null ? "" : "; the upright line is now, dashed bars are what is expected"}.</p>
   </div>${more(hidden)}

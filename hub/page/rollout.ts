@@ -4,7 +4,7 @@ import { requestTable } from "./checks.ts";
 import { capped, clip, duration, exact, figure, type Html, more, plural, prose, timeAgo } from "./format.ts";
 import { boat } from "./layout.ts";
 import { actionLink, actionsOf, type Offer } from "./offers.ts";
-import { rolloutHeadline } from "./rollout-headline.ts";
+import { kindWords, rolloutHeadline } from "./rollout-headline.ts";
 import { rolloutNodes } from "./rollout-nodes.ts";
 import { otherSlots } from "./slots.ts";
 import { nextWindowWords, quorumView } from "./standing.ts";
@@ -54,7 +54,7 @@ function hero(rollout: RolloutView, summary: CoordinationSummary, current: boole
     ${halt === null || rollout.phase !== "halted" || halt.cure === "" ? "" : html`<p class="cure">${prose(halt.cure, 500)}</p>`}
     ${progress(rollout)}
     <dl class="pairs wide">
-      <div><dt>${rollout.kind === "update" ? "OS updates" : "Reboot of all"}, started by</dt><dd><bdi>${clip(rollout.startedBy, 100)}</bdi></dd></div>
+      <div><dt>${capital(kindWords(rollout))}, started by</dt><dd><bdi>${clip(rollout.startedBy, 100)}</bdi></dd></div>
       <div><dt>Started</dt><dd>${timeAgo(rollout.startedAt, nowMs)}</dd></div>
       ${rollout.endedAt === null ? "" : html`<div><dt>Took</dt><dd>${duration(Date.parse(rollout.endedAt) - Date.parse(rollout.startedAt))}</dd></div>`}
       ${forecast.doneAt === null || over ? "" : html`<div><dt>Expected to be done</dt><dd>${timeAgo(forecast.doneAt, nowMs)} (${exact(forecast.doneAt).slice(11, 16)})</dd></div>`}
@@ -87,6 +87,12 @@ function quorum(summary: CoordinationSummary, may: boolean, nowMs: number): Html
 </section>`;
 }
 
+const NO_VERSIONS: Readonly<Record<RolloutView["kind"], string>> = { update: "None so far.", reboot: "None: this rollout only reboots.", change: "None: this rollout applies what the repository says; the nodes' own pages show it." };
+
+function capital(text: string): string {
+  return `${text.slice(0, 1).toUpperCase()}${text.slice(1)}`;
+}
+
 function versions({ changed, kind }: RolloutView): Html {
   const rows = changed.slice(0, VERSIONS_MAX);
   const table = (some: typeof rows): Html => html`<table class="numbers versions"><thead><tr><th scope="col">Package</th><th scope="col">From</th><th scope="col">To</th><th scope="col">On</th></tr></thead><tbody>${some.map(({ name, from, to, nodes }) => {
@@ -94,7 +100,7 @@ function versions({ changed, kind }: RolloutView): Html {
     return html`<tr><th scope="row">${clip(name, 128)}</th><td>${from === null ? "new" : html`<code>${clip(from, 80)}</code>`}</td><td>${to === null ? "removed" : html`<code>${clip(to, 80)}</code>`}</td><td>${shown.map((node) => clip(node, 63)).join(", ")}${hidden > 0 ? ` and ${hidden} more` : ""}</td></tr>`;
   })}</tbody></table>`;
   return html`<section aria-labelledby="versions"><h2 id="versions">Versions changed</h2>
-  <div class="panel">${rows.length === 0 ? html`<p class="quiet">${kind === "update" ? "None so far." : "None: this rollout only reboots."}</p>` : html`${table(rows.slice(0, VERSIONS_SHOWN))}
+  <div class="panel">${rows.length === 0 ? html`<p class="quiet">${NO_VERSIONS[kind]}</p>` : html`${table(rows.slice(0, VERSIONS_SHOWN))}
   ${rows.length > VERSIONS_SHOWN ? html`<details id="versions-all"><summary>${plural(rows.length - VERSIONS_SHOWN, "more package")}</summary>${table(rows.slice(VERSIONS_SHOWN))}</details>` : ""}${more(changed.length - rows.length)}`}</div>
 </section>`;
 }
@@ -108,7 +114,7 @@ export function rolloutList(rollouts: readonly RolloutView[], may: boolean, nowM
 ${offers(rollouts.some(({ phase }) => phase === "running" || phase === "halted") ? [] : [start], may)}
 ${shown.length === 0 ? html`<div class="panel"><p class="quiet">There has not been one yet.</p></div>` : html`<ol class="log">${shown.map((rollout) => html`<li id="rollout-${clip(rollout.id, 64)}" data-tone="${PHASE_TONES[rollout.phase]}">
       <p class="line"><a href="/rollouts/${encodeURIComponent(rollout.id)}">${rolloutHeadline(rollout).title}</a> <span class="pill" data-tone="${PHASE_TONES[rollout.phase]}">${rollout.phase}</span></p>
-      <p class="meta">${rollout.kind === "update" ? "OS updates" : "reboot of all"}, started ${timeAgo(rollout.startedAt, nowMs)} by <bdi>${clip(rollout.startedBy, 100)}</bdi>${rollout.endedAt === null ? "" : `, took ${duration(Date.parse(rollout.endedAt) - Date.parse(rollout.startedAt))}`}</p>
+      <p class="meta">${kindWords(rollout)}, started ${timeAgo(rollout.startedAt, nowMs)} by <bdi>${clip(rollout.startedBy, 100)}</bdi>${rollout.endedAt === null ? "" : `, took ${duration(Date.parse(rollout.endedAt) - Date.parse(rollout.startedAt))}`}</p>
       <p class="marks-none meta">${plural(rollout.changed.length, "version")} changed · ${figure(rollout.requests.reduce((sum, { failed }) => sum + failed, 0))} of ${figure(rollout.requests.reduce((sum, { looked }) => sum + looked, 0))} requests failed</p>
     </li>`)}</ol>${more(hidden)}`}`;
 }

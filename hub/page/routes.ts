@@ -1,4 +1,5 @@
 import { Hono } from "hono";
+import { html } from "hono/html";
 import type { ClusterSummary } from "../../shared/protocol/api.ts";
 import type { RolloutView } from "../../shared/protocol/rollout.ts";
 import type { Clock } from "../../shared/clock.ts";
@@ -17,6 +18,8 @@ import { clip, plain } from "./format.ts";
 import type { Frame } from "./layout.ts";
 import { convergeView, nodeView } from "./node.ts";
 import { brokenPage, notFoundPage, unknownConvergePage, unknownNodePage, unknownRolloutPage } from "./notices.ts";
+import type { PreviewData } from "../preview/service.ts";
+import { previewHeadline, previewHref, previewPage, previewSection, unknownPreviewPage } from "./preview.ts";
 import { noRolloutView, rolloutList, rolloutView } from "./rollout.ts";
 import { rolloutHeadline } from "./rollout-headline.ts";
 import { isAtIt } from "./timeline.ts";
@@ -25,7 +28,7 @@ import { nodeCoordination } from "./why.ts";
 export { PAGE_HEADERS } from "./answer.ts";
 
 /**
- * The status page: `/`, `/nodes/:name`, `/converges/:id`, `/commits`, `/rollout`, `/rollouts`, what an admin may do from
+ * The status page: `/`, `/nodes/:name`, `/converges/:id`, `/commits`, `/previews/:name`, `/rollout`, `/rollouts`, what an admin may do from
  * there, and its assets. It expects somebody in front of it who lets in only those who may read, and sets `caller`; without
  * one, nobody is an admin. The assets may be had by everybody. It answers every other address with a page that says so, and
  * therefore is mounted last.
@@ -33,18 +36,19 @@ export { PAGE_HEADERS } from "./answer.ts";
  * @param clock what the ages on the page are counted from
  * @param failed is told why a page could not be made; its reader is not
  * @param coordination null: slots, rollouts and checks are left out
+ * @param previews null: there are none
  */
-export function pageRoutes(data: PageData, clock: Pick<Clock, "nowMs"> = systemClock, failed: Failed = toStandardError, coordination: Coordination | null = null): Hono<HubEnv> {
+export function pageRoutes(data: PageData, clock: Pick<Clock, "nowMs"> = systemClock, failed: Failed = toStandardError, coordination: Coordination | null = null, previews: PreviewData | null = null): Hono<HubEnv> {
   const app = new Hono<HubEnv>();
   app.route("/", assetRoutes() as unknown as Hono<HubEnv>);
 
   app.get("/", async (c) => {
-    const [summary, commits, standing] = await Promise.all([data.cluster(), data.commits(), coordination?.summary() ?? null]);
+    const [summary, commits, standing, planned] = await Promise.all([data.cluster(), data.commits(), coordination?.summary() ?? null, previews?.list() ?? []]);
     const nowMs = clock.nowMs();
     const facts = { summary, commits, standing };
     const frame = frameOf(summary, nowMs);
     const alert = frame.alert || standing?.rollout?.phase === "halted" || (standing?.checks.some(({ state }) => state === "failing") ?? false);
-    return answer(c, { ...frame, alert, title: clip(clusterHeadline(facts).title, 80), active: "cluster", body: clusterView(facts, adminOf(c) !== null, nowMs) });
+    return answer(c, { ...frame, alert, title: clip(clusterHeadline(facts).title, 80), active: "cluster", body: html`${clusterView(facts, adminOf(c) !== null, nowMs)}${previewSection(planned, nowMs)}` });
   });
 
   app.get("/commits", async (c) => {
@@ -72,6 +76,14 @@ export function pageRoutes(data: PageData, clock: Pick<Clock, "nowMs"> = systemC
     if (stored === null) return send(c, unknownConvergePage(summary.cluster), 404);
     const nowMs = clock.nowMs();
     return answer(c, { ...frameOf(summary, nowMs), title: `Report of ${plain(stored.node)}`, body: convergeView(stored, nowMs) });
+  });
+
+  app.get("/previews/:name", async (c) => {
+    const name = c.req.param("name").slice(0, 255);
+    const [summary, view] = await Promise.all([data.cluster(), previews?.view(name) ?? null]);
+    if (view === null) return send(c, unknownPreviewPage(name, summary.cluster), 404);
+    const nowMs = clock.nowMs();
+    return answer(c, { ...frameOf(summary, nowMs), json: `/api/v1${previewHref(view.name)}`, title: previewHeadline(view).title, body: previewPage(view, nowMs) });
   });
 
   if (coordination !== null) {

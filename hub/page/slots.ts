@@ -9,13 +9,13 @@ import { capped, clip, exact, type Html, more, nodeHref, prose, timeAgo, timeFor
 const SLOTS_MAX = 20;
 const HOLDS_MAX = 20;
 
-const WORK: Readonly<Record<LeaseView["work"], string>> = { update: "update", reboot: "reboot", hold: "work by hand" };
+const WORK: Readonly<Record<LeaseView["work"], string>> = { update: "update", reboot: "reboot", converge: "configuration change", hold: "work by hand" };
 
 /** The steps of a lease, in order; which ones there are depends on what it is for and who holds it. */
 function stepsOf({ phase, holder, work }: LeaseView): readonly (readonly [LeaseView["phase"], string])[] {
   if (holder !== "agent" || phase === "held") return [["held", "held"], ["soaking", "soak"]];
   if (phase === "aborting") return [["draining", "drain"], ["aborting", "undo the drain"]];
-  return [["draining", "drain"], ["drained", "confirm"], ["confirmed", work === "hold" ? "stay drained" : work], ["checking", "check"], ["soaking", "soak"]];
+  return [["draining", "drain"], ["drained", "confirm"], ["confirmed", work === "hold" ? "stay drained" : work === "converge" ? "apply" : work], ["checking", "check"], ["soaking", "soak"]];
 }
 
 /** What a lease is at, in a word or two. */

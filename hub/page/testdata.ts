@@ -107,6 +107,7 @@ export function node(name: string, condition: NodeCondition = "converged", rest:
     commit: HEAD,
     converge: { v: 1, commit: HEAD, outcome: "converged", at: before(3 * MINUTE_MS), failing: [], refused: null, problems: [] },
     agentVersion: "0.1.0",
+    recipient: null,
     driftRepairs24h: 0,
     ...rest,
   };

@@ -28,7 +28,7 @@ export const PHASES_IN_LEGEND = ["draining", "working", "rebooting", "checking",
 
 /** How people call a phase. A phase that we do not know is called what it calls itself. */
 export function phaseWord(phase: string, kind: RolloutView["kind"]): string {
-  if (phase === "working" && kind === "reboot") return "prepare";
+  if (phase === "working" && kind !== "update") return kind === "reboot" ? "prepare" : "apply";
   return (Object.hasOwn(WORDS, phase) ? WORDS[phase] : undefined) ?? clip(phase, 40);
 }
 

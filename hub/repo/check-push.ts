@@ -9,6 +9,8 @@ import type { Scratch } from "../../shared/git/keyring.ts";
 import type { Signer } from "../../shared/git/signers.ts";
 import { gitTree } from "../../shared/git/tree.ts";
 import { shortCommit } from "../../shared/ids.ts";
+import { PREVIEW_BRANCH, PREVIEW_PREFIX, previewName } from "../../shared/protocol/preview.ts";
+import { describeTip, plannable, type PreviewBranch } from "./preview-branches.ts";
 
 /**
  * Decides whether a push may come in, and says why in the pusher's terminal. All of its refs come in, or none.
@@ -46,6 +48,10 @@ export interface PushVerdict {
   readonly text: string;
   /** Null when the push does not touch the main branch, or is refused. */
   readonly main: AcceptedMain | null;
+  /** The other branches that the push brings or moves. */
+  readonly previews: readonly PreviewBranch[];
+  /** Branches that the push deletes. */
+  readonly deleted: readonly string[];
 }
 
 export const refsPerPushMax = 20;
@@ -73,13 +79,16 @@ export async function checkPush(question: PushQuestion): Promise<PushVerdict> {
     main = verdict.main;
   }
   const mainTip = main?.tip ?? (await revParse(question.git, mainRef));
+  const previews: PreviewBranch[] = [];
   for (const update of updates) {
     if (update.ref === mainRef || isNone(update.after)) continue;
     const verdict = await checkPreview(question, update, mainTip);
     if (!verdict.ok) return verdict;
     texts.push(verdict.text);
+    previews.push(...verdict.previews);
   }
-  return { ok: true, text: texts.join(""), main };
+  const deleted = updates.filter(({ after }) => isNone(after)).map(({ ref }) => ref.slice("refs/heads/".length));
+  return { ok: true, text: texts.join(""), main, previews, deleted };
 }
 
 async function checkMain(question: PushQuestion, { before, after }: RefUpdate): Promise<PushVerdict> {
@@ -106,33 +115,43 @@ async function checkMain(question: PushQuestion, { before, after }: RefUpdate): 
   const names = verdict.signers.map((signer) => signer.name).join(", ");
   const greeting = first ? `evenkeel: first push: from now on, ${branch} takes commits signed by: ${names} (from ${CLUSTER_FILE}).\n` : "";
   const done = `evenkeel: ${shortCommit(after)} is signed and valid; ${loaded.repository.nodes.size} node(s) are told to look.\n`;
-  return { ok: true, text: `${loaded.text}${greeting}${done}`, main: { tip: after, commits: verdict.commits, signers: verdict.signers, repository: loaded.repository } };
+  return { ok: true, text: `${loaded.text}${greeting}${done}`, main: { tip: after, commits: verdict.commits, signers: verdict.signers, repository: loaded.repository }, previews: [], deleted: [] };
 }
 
 /** A preview may be rewritten and deleted, but nodes plan it, so it has to be signed and valid as well. */
 async function checkPreview(question: PushQuestion, { after, ref }: RefUpdate, mainTip: string | null): Promise<PushVerdict> {
   const { git, branch } = question;
   const name = ref.slice("refs/heads/".length);
+  if (!PREVIEW_BRANCH.test(name)) return refuse(`${name.slice(0, 100)}: a branch's name here is made of letters, digits, ".", "_", "/" and "-", as nodes are asked for it by name. Push it under another one: git push REMOTE HEAD:${PREVIEW_PREFIX}NAME`);
   if (mainTip === null) return refuse(`${name}: there is nothing to compare a preview with yet. Push ${branch} first: git push REMOTE HEAD:${branch}`);
   const base = await git(["merge-base", mainTip, after]);
   const from = new TextDecoder().decode(base.stdout).trim();
   if (base.code !== 0 || from === "") return refuse(`${name} shares no history with ${branch}: start it from there (git switch -c ${name} REMOTE/${branch}).`);
   const signers = await signersAt(git, from);
   if (signers === null) return refuse(`${name}: ${CLUSTER_FILE} at ${shortCommit(from)}, where it leaves ${branch}, names no signers.`);
-  const verdict = await verify(question, from, after, signers);
+  const verdict = await verify(question, from, after, signers, { previews: true });
   if (!verdict.ok) return refuse(`${name}: ${verdict.message}`);
   const loaded = await load(question, after);
   if (!loaded.ok) return loaded;
-  return { ok: true, text: `${loaded.text}evenkeel: ${name} is a preview, nothing is applied: \`evenkeel plan NODE --branch ${name}\` shows what it would do.\n`, main: null };
+  const preview: PreviewBranch = { branch: name, commit: after, base: from, ...(await describeTip(git, name, after)), nodes: plannable(loaded.repository) };
+  const moved = from === mainTip ? "" : `evenkeel: warning: ${branch} has moved on since ${shortCommit(from)}, where ${name} leaves it: nodes that have followed cannot plan it. \`git rebase REMOTE/${branch}\`, and push it again.\n`;
+  return { ok: true, text: `${loaded.text}${moved}${whatNow(preview)}`, main: null, previews: [preview], deleted: [] };
 }
 
-function verify(question: PushQuestion, from: string | null, to: string, signers: readonly Signer[]) {
-  return question.withScratch((scratch) => verifyHistory({ git: question.git, from, to, signers, signersIn, scratch }));
+function whatNow({ branch, nodes, throwaway }: PreviewBranch): string {
+  if (throwaway) return "";
+  const name = previewName(branch);
+  if (!branch.startsWith(PREVIEW_PREFIX)) return `evenkeel: ${branch} is a preview, nothing is applied: \`evenkeel plan --branch ${branch}\` asks the nodes what it would do. Pushed to ${PREVIEW_PREFIX}NAME, it is planned at once.\n`;
+  return `evenkeel: ${branch} is a preview, nothing is applied: ${nodes?.length ?? 0} node(s) are asked what it would do. \`evenkeel plan --branch ${name}\` shows it, and so does the page, at /previews/${encodeURIComponent(name)}\n`;
+}
+
+function verify(question: PushQuestion, from: string | null, to: string, signers: readonly Signer[], allow: { readonly previews?: true } = {}) {
+  return question.withScratch((scratch) => verifyHistory({ git: question.git, from, to, signers, signersIn, scratch, ...allow }));
 }
 
 async function load(question: PushQuestion, commit: string): Promise<(PushVerdict & { ok: false }) | { ok: true; text: string; repository: Repository }> {
   const loaded = await loadRepository(gitTree(question.git, commit), question.kinds);
-  if (!loaded.ok) return { ok: false, text: `evenkeel: ${shortCommit(commit)} is not valid, nothing was changed:\n\n${formatDiagnostics(loaded.diagnostics)}`, main: null };
+  if (!loaded.ok) return { ok: false, text: `evenkeel: ${shortCommit(commit)} is not valid, nothing was changed:\n\n${formatDiagnostics(loaded.diagnostics)}`, main: null, previews: [], deleted: [] };
   const { cluster } = loaded.repository;
   if (cluster.name !== question.cluster) {
     return refuse(`${CLUSTER_FILE} says \`name: ${cluster.name}\`, but this hub is set up for the cluster ${question.cluster}. Write \`name: ${question.cluster}\`, or set \`cluster: ${cluster.name}\` in the hub's settings before the first node enrols.`);
@@ -164,5 +183,5 @@ function isNone(commit: string): boolean {
 }
 
 function refuse(message: string): PushVerdict & { ok: false } {
-  return { ok: false, text: `evenkeel: refused: ${message}\n`, main: null };
+  return { ok: false, text: `evenkeel: refused: ${message}\n`, main: null, previews: [], deleted: [] };
 }

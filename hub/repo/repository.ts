@@ -17,6 +17,7 @@ import type { DesiredPolicy } from "../rollout/service.ts";
 import type { CommitStore, NewCommit } from "../store/commits.ts";
 import { checkPush, revParse, type AcceptedMain } from "./check-push.ts";
 import { listenForHooks, socketPathMaxBytes, type HookAnswer, type HookQuestion, type HookSocket } from "./hook-socket.ts";
+import { deleteBranch, mergeBase, readPreview, throwawayBranches, tipOf, type PreviewBranch, type ReadPreview } from "./preview-branches.ts";
 import { gitIn, withScratch } from "./process.ts";
 
 /** The hub's own bare repository: what comes in is checked, recorded, and told to the nodes. */
@@ -37,6 +38,8 @@ export interface RepositoryParts {
   readonly log: Logger;
   /** The main branch has moved, and its commits are recorded. */
   readonly onMain: (tip: string) => void;
+  /** Other branches were brought, moved or deleted. The push is not answered before this is done. */
+  readonly onBranches: (pushed: readonly PreviewBranch[], deleted: readonly string[], by: string) => Promise<void>;
 }
 
 /** One push under way, from the first byte to the moved branch. */
@@ -44,6 +47,8 @@ export interface Push {
   readonly id: string;
   readonly by: string;
   accepted: AcceptedMain | null;
+  previews: readonly PreviewBranch[];
+  deleted: readonly string[];
 }
 
 interface Known {
@@ -97,7 +102,7 @@ export class ClusterRepository implements DesiredNodes, RepositoryPins {
 
   /** Announces a push, so that the hook's question can be matched with who pushes. */
   begin(by: string): Push {
-    const push: Push = { id: randomUUID(), by, accepted: null };
+    const push: Push = { id: randomUUID(), by, accepted: null, previews: [], deleted: [] };
     this.#pushes.set(push.id, push);
     return push;
   }
@@ -108,7 +113,20 @@ export class ClusterRepository implements DesiredNodes, RepositoryPins {
     this.#pushesUntilGc -= 1;
     if (this.#pushesUntilGc === 0) void this.#collectGarbage();
     const { accepted } = push;
-    if (accepted === null) return;
+    if (accepted !== null) await this.#endMain(push, accepted);
+    if (push.previews.length + push.deleted.length > 0) await this.#endPreviews(push).catch((error: unknown) => this.#parts.log.error({ err: error }, "could not have a preview planned"));
+  }
+
+  /** Git may have refused in the end, or somebody else was faster. */
+  async #endPreviews(push: Push): Promise<void> {
+    const git = gitIn(this.directory);
+    const [pushed, deleted]: [PreviewBranch[], string[]] = [[], []];
+    for (const preview of push.previews) if ((await tipOf(git, preview.branch)) === preview.commit) pushed.push(preview);
+    for (const branch of push.deleted) if ((await tipOf(git, branch)) === null) deleted.push(branch);
+    if (pushed.length + deleted.length > 0) await this.#parts.onBranches(pushed, deleted, push.by);
+  }
+
+  async #endMain(push: Push, accepted: AcceptedMain): Promise<void> {
     const record = this.#recording.then(async () => {
       const tip = await revParse(gitIn(this.directory), `refs/heads/${this.#parts.branch}`);
       // Somebody else was faster, or git refused in the end.
@@ -120,6 +138,34 @@ export class ClusterRepository implements DesiredNodes, RepositoryPins {
     });
     this.#recording = record.catch((error: unknown) => this.#parts.log.error({ err: error, commit: accepted.tip }, "could not record a push; the next start of the hub will"));
     await this.#recording;
+  }
+
+  /** The tip of the main branch; null before the first push. */
+  mainTip(): string | null {
+    return this.#known?.tip ?? null;
+  }
+
+  /** A branch as it stands here, with what nodes stand in it; null when there is none. */
+  preview(branch: string): Promise<ReadPreview | null> {
+    return readPreview(gitIn(this.directory), branch, this.#parts.branch, this.#parts.kinds);
+  }
+
+  branchTip(branch: string): Promise<string | null> {
+    return tipOf(gitIn(this.directory), branch);
+  }
+
+  /** Whether the main branch holds the commit. */
+  async holds(commit: string): Promise<boolean> {
+    return (await mergeBase(gitIn(this.directory), `refs/heads/${this.#parts.branch}`, commit)) === commit;
+  }
+
+  /** Deletes a branch other than the main one, if it still stands at that commit. */
+  async deleteBranch(branch: string, commit: string): Promise<boolean> {
+    return branch !== this.#parts.branch && deleteBranch(gitIn(this.directory), branch, commit);
+  }
+
+  throwaways(): ReturnType<typeof throwawayBranches> {
+    return throwawayBranches(gitIn(this.directory));
   }
 
   async stop(): Promise<void> {
@@ -134,6 +180,8 @@ export class ClusterRepository implements DesiredNodes, RepositoryPins {
     try {
       const verdict = await checkPush({ git: gitIn(this.directory, env), updates, branch, cluster, kinds, withScratch });
       push.accepted = verdict.main;
+      push.previews = verdict.previews;
+      push.deleted = verdict.deleted;
       if (!verdict.ok) log.info({ by: push.by, reason: verdict.text.slice(0, 500) }, "a push was refused");
       return { ok: verdict.ok, text: verdict.text };
     } catch (error) {

@@ -1,5 +1,5 @@
-import type { Updates, Window } from "../../shared/config/policy.ts";
-import type { NodeName } from "../../shared/ids.ts";
+import type { CommitRollout, Updates, Window } from "../../shared/config/policy.ts";
+import type { CommitId, NodeName } from "../../shared/ids.ts";
 import type { UpdatesMessage } from "../../shared/protocol/updates.ts";
 import { blackoutAt, windowAt } from "../../shared/window.ts";
 import type { Going, Plan, Rollout } from "./state.ts";
@@ -9,6 +9,7 @@ import { toInstall } from "./step.ts";
 
 export interface Policy {
   readonly updates: Updates;
+  readonly rollout: CommitRollout;
   readonly windows: Readonly<Record<string, Window>>;
   /** All nodes that run our agent, in the order of their names. */
   readonly nodes: readonly NodeName[];
@@ -19,6 +20,7 @@ export interface Policy {
 export interface NewRollout {
   readonly id: string;
   readonly kind: Rollout["kind"];
+  readonly commit?: CommitId | null | undefined;
   readonly startedBy: string;
   readonly nowMs: number;
   readonly nodes?: readonly NodeName[] | undefined;
@@ -29,7 +31,8 @@ export interface NewRollout {
 export function newRollout(policy: Policy, asked: NewRollout): Rollout {
   const { updates } = policy;
   const chosen = policy.nodes.filter((node) => asked.nodes === undefined || asked.nodes.includes(node));
-  const canaries = updates.canary.filter((node) => chosen.includes(node) && node !== policy.hubNode);
+  const first = asked.kind === "change" && policy.rollout.canary.length > 0 ? policy.rollout.canary : updates.canary;
+  const canaries = first.filter((node) => chosen.includes(node) && node !== policy.hubNode);
   const rank = (node: NodeName): number => {
     if (node === policy.hubNode) return Number.MAX_SAFE_INTEGER;
     if (canaries.includes(node)) return canaries.indexOf(node) - canaries.length;
@@ -40,13 +43,14 @@ export function newRollout(policy: Policy, asked: NewRollout): Rollout {
   return {
     id: asked.id,
     kind: asked.kind,
+    commit: asked.commit ?? null,
     startedBy: asked.startedBy,
     startedAtMs: asked.nowMs,
     endedAtMs: null,
     phase: "running",
     halt: null,
     nodes: nodes.map((node) => going(node, node === policy.hubNode ? "hub" : canaries.includes(node) ? "canary" : "node")),
-    plan: planOf(updates, asked.scope),
+    plan: asked.kind === "change" ? changePlan(policy) : planOf(updates, asked.scope),
     target: null,
     window: asked.window,
     canaryDoneAtMs: null,
@@ -66,6 +70,11 @@ export function planOf(updates: Updates, scope: Plan["scope"] | undefined): Plan
     canarySoakMs: updates.canarySoakMinutes * 60_000,
     nodeMs: updates.nodeMinutes * 60_000,
   };
+}
+
+/** A change is smaller than an update of the system, and shows sooner whether it does any good. */
+function changePlan({ updates, rollout }: Policy): Plan {
+  return { ...planOf(updates, undefined), soakMs: rollout.changeSoakMinutes * 60_000, canarySoakMs: rollout.soakMinutes * 60_000, nodeMs: rollout.nodeMinutes * 60_000 };
 }
 
 function going(node: NodeName, role: Going["role"]): Going {

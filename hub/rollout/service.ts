@@ -5,6 +5,8 @@ import type { Cluster } from "../../shared/config/cluster.ts";
 import type { FleetLockMember } from "../../shared/config/policy.ts";
 import { WHOLE_CLUSTER } from "../../shared/config/policy.ts";
 import type { CommitId, LeaseId, NodeName } from "../../shared/ids.ts";
+import { shortCommit } from "../../shared/ids.ts";
+import type { CommitOrder } from "../../shared/protocol/commit.ts";
 import type { LeaseMessage, LeaseOrder } from "../../shared/protocol/lease.ts";
 import type { CoordinationSummary, HoldWord, LeaseTake, NodeWord, ReasonWord, RolloutStart, RolloutView, RolloutWord, WhyAnswer } from "../../shared/protocol/rollout.ts";
 import type { UpdatesMessage } from "../../shared/protocol/updates.ts";
@@ -21,6 +23,7 @@ import type { Answer, Effect, Member, Patience, Terms } from "../coordinator/sta
 import { EVERYWHERE } from "../coordinator/state.ts";
 import type { Campaigns } from "./campaigns.ts";
 import { activeRollout, withRollout } from "./campaigns.ts";
+import { waitingWhy } from "./changes.ts";
 import { Conductor } from "./conductor.ts";
 import type { Policy } from "./plan.ts";
 import { newRollout, planOf } from "./plan.ts";
@@ -41,7 +44,7 @@ export interface ServiceParts {
   readonly checks: Checks;
   readonly patience: Patience;
   readonly newId: () => string;
-  readonly send: (node: NodeName, order: LeaseOrder) => void;
+  readonly send: (node: NodeName, order: LeaseOrder | CommitOrder) => void;
   readonly askUpdates: (nodes: readonly NodeName[]) => void;
   readonly note: (entry: { atMs: number; actor: string; action: string; subject: string; detail: string }) => Promise<void>;
   /** The machine that the hub runs on, when a node has said that it is the same. */
@@ -81,7 +84,10 @@ export class CoordinationService implements Coordination {
     const act = (effect: Effect): void | Promise<void> => {
       if (effect.do === "send") parts.send(effect.node, effect.order);
       else if (effect.do === "ask-updates") parts.askUpdates(effect.nodes);
-      else if (effect.do === "look-outside") return tellPower(parts, effect.node);
+      else if (effect.do === "tell-commit") {
+        for (const node of effect.nodes) parts.send(node, effect.order);
+        parts.changed();
+      } else if (effect.do === "look-outside") return tellPower(parts, effect.node);
       else if (effect.do === "note") {
         parts.log[effect.level === "warning" ? "warn" : "info"]({ subject: effect.subject, by: effect.by, action: effect.action }, effect.text);
         return parts.note({ atMs: parts.clock.nowMs(), actor: effect.by, action: effect.action, subject: effect.subject, detail: effect.text });
@@ -95,7 +101,7 @@ export class CoordinationService implements Coordination {
   start(): void {
     const tick = (): void => {
       const { durable } = this.#runner.state;
-      const isBusy = durable.leases.size > 0 || durable.requests.size > 0 || activeRollout(this.#runner.extra) !== null;
+      const isBusy = durable.leases.size > 0 || durable.requests.size > 0 || activeRollout(this.#runner.extra) !== null || (this.#conductor.course?.state ?? "released") !== "released";
       this.#timer = this.#parts.clock.after(isBusy ? TICK_BUSY_MS : TICK_MS, () => {
         void this.checksChanged();
         this.#count();
@@ -134,6 +140,12 @@ export class CoordinationService implements Coordination {
 
   async gone(node: NodeName): Promise<void> {
     await this.#runner.handle({ kind: "gone", node });
+  }
+
+  /** A node has said hello: it may have missed what became of the newest commit. */
+  here(node: NodeName): void {
+    const order = this.#conductor.hello(node);
+    if (order !== null) this.#parts.send(node, order);
   }
 
   updates(node: NodeName, message: UpdatesMessage): void {
@@ -180,6 +192,7 @@ export class CoordinationService implements Coordination {
       requests: [...scene.state.durable.requests.values()].map((request) => requestView(request, budget)),
       holds: holdViews(scene.state),
       rollout: rollout === null ? null : rolloutView(rollout, scene, budget),
+      ...(this.#conductor.course !== null && { commit: this.#conductor.course }),
       nextWindow: next === null ? null : { name: next.name, opensAt: isoTime(next.opensAtMs), closesAt: isoTime(next.closesAtMs) },
       blackout: blackout === null ? null : { until: isoTime(blackoutEndMs(blackout)), why: blackout.why },
       checks: this.#parts.checks.states(),
@@ -210,11 +223,14 @@ export class CoordinationService implements Coordination {
     const rollout = activeRollout(scene.campaigns);
     const going = rollout?.nodes.find((each) => each.node === node);
     const expectedAt = rollout === null || going === undefined ? null : (rolloutView(rollout, scene, budget).nodes.find((each) => each.node === node)?.expectedAt ?? null);
-    const denials = rollout !== null && going !== undefined && (going.state === "waiting" || going.state === "asked") ? rolloutDenials(going, rollout, scene, budget) : budget.denials({ node, despiteChecks: request?.despiteChecks ?? false }).filter(({ code }) => lease === undefined || code !== "leased");
+    const change = lease === undefined ? waitingWhy(this.#policy(), scene.state, scene.campaigns, node, scene.now) : null;
+    const behind = this.#conductor.behind(node);
+    const first = [change, behind].flatMap((each) => (each === null ? [] : [{ ...each, sinceMs: null }]));
+    const denials = rollout !== null && going !== undefined && (going.state === "waiting" || going.state === "asked") ? rolloutDenials(going, rollout, scene, budget) : [...first, ...budget.denials({ node, despiteChecks: request?.despiteChecks ?? false }).filter(({ code }) => lease === undefined || code !== "leased")];
     const asked = request !== undefined || going?.state === "waiting" || going?.state === "asked";
     return {
       node,
-      headline: headline(node, lease === undefined ? null : leaseView(lease), asked, denials.map(({ text }) => text)),
+      headline: first[0] !== undefined && lease === undefined && !asked ? first[0].text : headline(node, lease === undefined ? null : leaseView(lease), asked, denials.map(({ text }) => text)),
       denials: denials.map(denialView),
       lease: lease === undefined ? null : leaseView(lease),
       request: request === undefined ? null : requestView(request, budget),
@@ -239,7 +255,7 @@ export class CoordinationService implements Coordination {
     const refused = await this.#runner.alter((campaigns, now) => {
       const active = activeRollout(campaigns);
       if (active !== null) return { refused: `a rollout is ${active.phase} already (started by ${active.startedBy})` };
-      const rollout = newRollout(policy, { id, kind: start.kind, startedBy: by, nowMs: now.wallMs, nodes: start.nodes, scope: start.scope, window });
+      const rollout = newRollout(policy, { id, kind: start.kind, ...(start.kind === "change" && { commit: this.#runner.state.durable.commit }), startedBy: by, nowMs: now.wallMs, nodes: start.nodes, scope: start.scope, window });
       return { extra: withRollout(campaigns, rollout), events: [] };
     });
     if (refused !== null) return no("rollout", refused, "`evenkeel rollout` shows it; resume or cancel it first");
@@ -270,6 +286,19 @@ export class CoordinationService implements Coordination {
     this.#count();
     await this.#runner.handle({ kind: "tick" });
     return { ok: true, lease: null, rollout: id };
+  }
+
+  async releaseCommit(commit: string, { why }: ReasonWord, by: string): Promise<Word> {
+    const refused = await this.#runner.alter((campaigns) => {
+      const { course } = this.#conductor;
+      if (course === null) return { refused: "commits go everywhere at once: none waits for a canary" };
+      if (!course.commit.startsWith(commit)) return { refused: `the newest commit is ${shortCommit(course.commit)}, and not ${shortCommit(commit)}` };
+      return { extra: course.state === "released" ? campaigns : { ...campaigns, released: { commit: course.commit, by: `${by}: ${why}`.slice(0, 500) } }, events: [] };
+    });
+    if (refused !== null) return no("commit", refused, "`evenkeel status` shows how the newest commit goes");
+    await this.#noteBy(by, "commit-release", commit, why);
+    await this.#runner.handle({ kind: "tick" });
+    return { ok: true, lease: null, rollout: null };
   }
 
   async ask(node: string, what: "drain" | "reboot", word: NodeWord, by: string): Promise<Word> {
@@ -399,9 +428,10 @@ function tellPower({ power, log, note, clock }: ServiceParts, node: NodeName): v
 
 export function policyOf(desired: DesiredPolicy | null, hubNode: NodeName | null): Policy {
   const nodes = (desired?.nodes ?? []).filter(({ fleetlock }) => fleetlock === null).map(({ name }) => name);
-  return { updates: desired?.cluster.updates ?? noUpdates, windows: desired?.cluster.windows ?? {}, nodes, hubNode: hubNode !== null && nodes.includes(hubNode) ? hubNode : null };
+  return { updates: desired?.cluster.updates ?? noUpdates, rollout: desired?.cluster.rollout ?? noRollout, windows: desired?.cluster.windows ?? {}, nodes, hubNode: hubNode !== null && nodes.includes(hubNode) ? hubNode : null };
 }
 
+const noRollout: Policy["rollout"] = { commits: "everywhere", canary: [], soakMinutes: 2, changes: "at-once", changeSoakMinutes: 1, nodeMinutes: 10 };
 const noUpdates: Policy["updates"] = {
   scope: "all",
   windows: [],

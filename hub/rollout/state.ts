@@ -1,15 +1,18 @@
 import type { RebootRule, UpdateScope } from "../../shared/config/policy.ts";
-import type { LeaseId, NodeName } from "../../shared/ids.ts";
+import type { CommitId, LeaseId, NodeName } from "../../shared/ids.ts";
 import type { DrainPolicy, WorkResult } from "../../shared/protocol/lease.ts";
+import type { RolloutView } from "../../shared/protocol/rollout.ts";
 import type { PinnedVersion, UpdatesMessage } from "../../shared/protocol/updates.ts";
 import type { State } from "../coordinator/state.ts";
 import type { Ended, Now } from "../coordinator/state.ts";
 
-/** A rollout: nodes that are updated or rebooted one after the other, the canary first, the hub's own machine last. */
+/** A rollout: nodes that are updated, rebooted or changed one after the other, the canary first, the hub's own machine last. */
 
 export interface Rollout {
   readonly id: string;
-  readonly kind: "update" | "reboot";
+  readonly kind: RolloutView["kind"];
+  /** Of a change: the newest commit of which somebody held something back as it began. Nodes apply what they have chosen themselves. */
+  readonly commit: CommitId | null;
   readonly startedBy: string;
   readonly startedAtMs: number;
   readonly endedAtMs: number | null;
@@ -80,10 +83,12 @@ export interface Surroundings {
   /** Leases that ended in this step. */
   readonly ended: readonly Ended[];
   readonly updates: ReadonlyMap<NodeName, UpdatesMessage>;
-  /** Nodes whose word about their updates is newer than the rollout; the others have been asked. */
+  /** Of an update: nodes whose word about their updates is newer than the rollout; the others have been asked. */
   readonly looked: ReadonlySet<NodeName>;
   /** They have been waited for long enough: who has not answered goes without. */
   readonly lookedLongEnough: boolean;
+  /** Nodes that do not take the newest commit yet, because the canary is not done with it. */
+  readonly behindCanary: ReadonlySet<NodeName>;
   /** How long each node took the last time, from the slot to its return. */
   readonly durations: ReadonlyMap<NodeName, number>;
   readonly newId: () => LeaseId;

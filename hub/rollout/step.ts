@@ -1,6 +1,6 @@
 import type { LeaseId, NodeName } from "../../shared/ids.ts";
 import type { PinnedVersion, UpdatesMessage } from "../../shared/protocol/updates.ts";
-import type { Ended, Lease } from "../coordinator/state.ts";
+import type { Ended, Lease, State } from "../coordinator/state.ts";
 import type { Advanced, Going, Halt, Rollout, Surroundings, Watch, Wish } from "./state.ts";
 import { ATTEMPTS_MAX } from "./state.ts";
 
@@ -70,6 +70,8 @@ function again(going: Going, why: string | null): Going {
   return { ...going, state: "waiting", lease: null, startedAtMs: null, endedAtMs: null, timeline: [], result: null, why };
 }
 
+const MEND = "mend it, then `evenkeel rollout resume`: with --failed retry it is tried again, with --failed skip the others go on without it";
+
 class Turn {
   rollout: Rollout;
   #watch: Watch | null;
@@ -100,9 +102,11 @@ class Turn {
     const { coordinator } = this.#around;
     for (const going of this.rollout.nodes) {
       const { node } = going;
-      if (going.state === "failed") return { node, why: `${node} failed: ${going.why ?? "it does not say why"}`, cure: "mend it, then `evenkeel rollout resume`: with --failed retry it is tried again, with --failed skip the others go on without it" };
+      if (going.state === "failed") return { node, why: `${node} failed: ${going.why ?? "it does not say why"}`, cure: MEND };
       if (going.state === "leased" && going.lease !== null) {
         const stuck = coordinator.durable.leases.get(going.lease)?.stuck;
+        // A service that does not start again keeps its node from being well, and so from giving its slot back: said at once.
+        if (this.rollout.kind === "change" && going.result?.ok === false) return { node, why: `${node} failed: ${going.result.failure ?? "its work failed"}`, cure: MEND };
         if (stuck) return { node, why: stuck.why, cure: `see to ${node}; when it is back by itself, \`evenkeel rollout resume\` goes on, and \`evenkeel clear ${node}\` gives its slot up` };
       }
       if (going.state === "waiting" && going.attempts >= ATTEMPTS_MAX) return { node, why: `${node} was drained and had to be put back ${going.attempts} times: ${going.why ?? ""}`, cure: "see to what stood in the way, then `evenkeel rollout resume`" };
@@ -159,9 +163,11 @@ class Turn {
       const waiting = this.rollout.nodes.find(({ state }) => state === "waiting" || state === "asked");
       if (waiting === undefined) return null;
       // What it knew before the rollout began may be old: it is asked, and waited for a while.
-      if (waiting.state === "waiting" && this.rollout.kind === "update" && !this.#around.looked.has(waiting.node) && !this.#around.lookedLongEnough) return null;
-      if (waiting.state === "waiting" && this.#hasNothingToDo(waiting.node)) {
-        this.#set(waiting.node, { ...waiting, state: "skipped", endedAtMs: this.#around.now.wallMs, why: "nothing to do" });
+      if (waiting.state === "waiting" && !this.#hasSaid(waiting.node) && !this.#around.lookedLongEnough) return null;
+      const idle = waiting.state === "waiting" || this.rollout.kind === "change" ? this.#idleWhy(waiting.node) : null;
+      if (idle !== null) {
+        if (waiting.lease !== null) this.#wishes.push({ do: "withdraw", id: waiting.lease, why: idle });
+        this.#set(waiting.node, { ...waiting, state: "skipped", lease: null, endedAtMs: this.#around.now.wallMs, why: idle });
         continue;
       }
       // The first that has something to do is the canary, when no other was.
@@ -180,11 +186,33 @@ class Turn {
     return [...requests.values(), ...leases.values()].some((other) => other.node === node);
   }
 
-  #hasNothingToDo(node: NodeName): boolean {
-    if (this.rollout.kind === "reboot" || this.rollout.plan.reboot === "always") return false;
+  /** Whether it is known what this node has to do in this rollout. */
+  #hasSaid(node: NodeName): boolean {
+    switch (this.rollout.kind) {
+      case "reboot":
+        return true;
+      case "update":
+        return this.#around.looked.has(node);
+      case "change":
+        return this.#around.behindCanary.has(node) || holdsBack(this.#around.coordinator, node) || this.#hasCommit(node);
+    }
+  }
+
+  /** Why this node has nothing to do; null when it has, or nobody knows. */
+  #idleWhy(node: NodeName): string | null {
+    const { rollout } = this;
+    if (rollout.kind === "change") return holdsBack(this.#around.coordinator, node) ? null : this.#around.behindCanary.has(node) ? "it takes the commit after the canary" : this.#hasCommit(node) ? "nothing to do" : "it has not said that it holds anything back";
+    if (rollout.kind === "reboot" || rollout.plan.reboot === "always") return null;
     const known = this.#around.updates.get(node);
-    if (known === undefined || known.error !== null || !this.#around.looked.has(node) || known.reboot.needed === "yes") return false;
-    return toInstall(known, this.rollout).length === 0;
+    if (known === undefined || known.error !== null || !this.#around.looked.has(node) || known.reboot.needed === "yes") return null;
+    return toInstall(known, rollout).length === 0 ? "nothing to do" : null;
+  }
+
+  /** It has compared itself with the rollout's commit, or with the newest. */
+  #hasCommit(node: NodeName): boolean {
+    const { durable, volatile } = this.#around.coordinator;
+    const standing = volatile.views.get(node)?.word.standing;
+    return standing !== undefined && (standing.commit === this.rollout.commit || standing.commit === durable.commit);
   }
 
   #takeTarget(): void {
@@ -215,7 +243,8 @@ class Turn {
   #fits(node: NodeName): boolean {
     const { window, plan } = this.rollout;
     if (window === null) return true;
-    return this.#around.now.wallMs + (this.#around.durations.get(node) ?? plan.nodeMs) <= window.closesAtMs;
+    const usualMs = this.rollout.kind === "change" ? undefined : this.#around.durations.get(node);
+    return this.#around.now.wallMs + (usualMs ?? plan.nodeMs) <= window.closesAtMs;
   }
 
   #skipRest(): void {
@@ -235,6 +264,11 @@ class Turn {
   #set(node: NodeName, going: Going): void {
     this.rollout = { ...this.rollout, nodes: this.rollout.nodes.map((each) => (each.node === node ? going : each)) };
   }
+}
+
+/** The node leaves something as it is until it has a lease for it: by what it said last to this run of the hub. */
+export function holdsBack({ volatile }: State, node: NodeName): boolean {
+  return (volatile.views.get(node)?.word.standing?.heldBack.length ?? 0) > 0;
 }
 
 /** What a rollout would install on a node, as far as is known here; the node itself decides by the same rules. */

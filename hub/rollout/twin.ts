@@ -1,5 +1,6 @@
-import { Updates } from "../../shared/config/policy.ts";
+import { CommitRollout, Updates } from "../../shared/config/policy.ts";
 import type { NodeName } from "../../shared/ids.ts";
+import type { CommitStanding } from "../../shared/protocol/lease.ts";
 import type { UpdatesMessage, VersionChange } from "../../shared/protocol/updates.ts";
 import type { Answer, Ended } from "../coordinator/state.ts";
 import { ClusterTwin, type Happening } from "../coordinator/twin.ts";
@@ -23,7 +24,7 @@ export class RolloutTwin extends ClusterTwin {
 
   constructor(nodes: readonly string[], updates: Partial<Updates> = {}, more: Partial<Policy> = {}) {
     super(nodes);
-    this.policy = { updates: Updates.parse({ canarySoakMinutes: 10, soakMinutes: 1, ...updates }), windows: {}, nodes: nodes as NodeName[], hubNode: null, ...more };
+    this.policy = { updates: Updates.parse({ canarySoakMinutes: 10, soakMinutes: 1, ...updates }), rollout: CommitRollout.parse({}), windows: {}, nodes: nodes as NodeName[], hubNode: null, ...more };
     this.wakes();
     for (const node of nodes) this.offers(node, "tool", "2.0");
   }
@@ -92,6 +93,24 @@ export class RolloutTwin extends ClusterTwin {
   offers(node: string, name: string, to: string, more: Partial<UpdatesMessage> = {}): void {
     const pending = name === "" ? [] : [{ name, from: "1.0", to, security: false, firstSeenAt: "2026-01-01T00:00:00.000Z" }];
     this.conductor?.heard(node as NodeName, { v: 1, lookedAt: "2026-01-01T00:00:00.000Z", error: null, pending, omitted: 0, held: [], reboot: { needed: "no", why: [] }, restarts: { needed: "no", services: [] }, conflicts: [], ...more });
+  }
+
+  /** It has compared itself with a commit, the newest unless said otherwise, and leaves some of it as it is. */
+  stands(node: string, heldBack: readonly string[] = [], more: Partial<CommitStanding> = {}): void {
+    const commit = this.state.durable.commit;
+    if (commit === null) throw new Error("nothing has been pushed");
+    this.says(node, { standing: { commit, outcome: heldBack.length > 0 ? "held" : "converged", heldBack: [...heldBack], failure: null, ...more } });
+  }
+
+  /** From the grant of a change until the slot is free again. */
+  applies(node: string, failure: string | null = null): void {
+    this.reaches(node, "drained");
+    this.reaches(node, "working");
+    if (failure === null) this.stands(node);
+    this.reaches(node, "back", { result: { ok: failure === null, rebooted: false, failure, update: null, ...(this.state.durable.commit !== null && { commit: this.state.durable.commit }) } });
+    this.waits(70_000);
+    this.says(node, { lease: null });
+    this.waits(5_000);
   }
 
   /** From the grant until the slot is free again; answers what it was told to install. */

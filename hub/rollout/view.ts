@@ -81,11 +81,13 @@ export function updatesView(node: NodeName, known: UpdatesMessage | undefined): 
 }
 
 export function rolloutView(rollout: Rollout, scene: Scene, budget: Budget): RolloutView {
-  const outlook = forecast(rollout, scene.watch?.rollout === rollout.id ? scene.watch : null, scene.campaigns.durations, scene.now);
+  // What was measured for an update says nothing of a change.
+  const outlook = forecast(rollout, scene.watch?.rollout === rollout.id ? scene.watch : null, rollout.kind === "change" ? new Map() : scene.campaigns.durations, scene.now);
   const watchedMs = scene.watch?.rollout === rollout.id ? scene.now.monoMs - scene.watch.sinceMonoMs : 0;
   return {
     id: rollout.id,
     kind: rollout.kind,
+    ...(rollout.commit != null && { commit: rollout.commit }),
     startedBy: rollout.startedBy,
     startedAt: isoTime(rollout.startedAtMs),
     endedAt: rollout.endedAtMs === null ? null : isoTime(rollout.endedAtMs),
@@ -146,7 +148,7 @@ export function rolloutDenials(going: Going, rollout: Rollout, scene: Scene, bud
   else {
     const before = rollout.nodes.slice(0, rollout.nodes.indexOf(going)).find(({ state }) => state === "waiting" || state === "asked");
     if (before !== undefined) denials.push({ code: "order", text: `${before.node} goes first`, sinceMs: null, cure: "the order stands under updates.order in cluster.yaml" });
-    else if (going.role !== "canary" && rollout.canaryDoneAtMs !== null && !rollout.canarySoaked) denials.push({ code: "canary", text: "the canary is being watched", sinceMs: rollout.canaryDoneAtMs, cure: "it goes on by itself after updates.canarySoakMinutes" });
+    else if (going.role !== "canary" && rollout.canaryDoneAtMs !== null && !rollout.canarySoaked) denials.push({ code: "canary", text: "the canary is being watched", sinceMs: rollout.canaryDoneAtMs, cure: `it goes on by itself after ${rollout.kind === "change" ? "rollout.soakMinutes" : "updates.canarySoakMinutes"}` });
   }
   if (going.why !== null) denials.push({ code: "called-off", text: `it was called off before: ${going.why}`, sinceMs: null, cure: "it is asked for again by itself" });
   return [...denials, ...budget.denials({ node: going.node, despiteChecks: false }).filter(({ code }) => code !== "leased" || at === undefined)];

@@ -52,7 +52,7 @@ export class CommitStore {
     const values = { tip, node, afterMs, outcome };
     const insert = tables.insert(arrivals).values(values);
     const result = converged
-      ? await insert.onConflictDoUpdate({ target: [arrivals.tip, arrivals.node], set: { afterMs, outcome }, setWhere: inArray(arrivals.outcome, ["failed", "stopped", "interrupted"]) })
+      ? await insert.onConflictDoUpdate({ target: [arrivals.tip, arrivals.node], set: { afterMs, outcome }, setWhere: inArray(arrivals.outcome, ["failed", "held", "stopped", "interrupted"]) })
       : await insert.onConflictDoNothing();
     return result.rowsAffected === 1;
   }

@@ -26,7 +26,7 @@ export class CoordinationStore implements CoordinatorStore<Campaigns> {
     const outbox = await tables.select().from(coordinationOutbox).orderBy(asc(coordinationOutbox.position));
     this.#position = rows.reduce((most, { position }) => Math.max(most, position), 0);
     const mapOf = <K, V>(kind: string): ReadonlyMap<K, V> => new Map(rows.filter((row) => row.kind === kind).map((row) => [row.id as K, JSON.parse(row.body) as V]));
-    const meta = mapOf<string, Pick<Durable, "epoch" | "commit"> & Pick<Campaigns, "lastOpeningMs">>("meta").get("meta");
+    const meta = mapOf<string, Pick<Durable, "epoch" | "commit"> & Pick<Campaigns, "lastOpeningMs"> & Partial<Pick<Campaigns, "released">>>("meta").get("meta");
     const empty = emptyState().durable;
     return {
       durable: {
@@ -39,7 +39,7 @@ export class CoordinationStore implements CoordinatorStore<Campaigns> {
         ended: mapOf("ended"),
         holds: mapOf("hold"),
       },
-      extra: { ...noCampaigns, lastOpeningMs: meta?.lastOpeningMs ?? null, rollouts: mapOf("rollout"), durations: mapOf<NodeName, number>("duration") },
+      extra: { ...noCampaigns, lastOpeningMs: meta?.lastOpeningMs ?? null, released: meta?.released ?? null, rollouts: mapOf("rollout"), durations: mapOf<NodeName, number>("duration") },
       outbox: outbox.map(({ id, body }) => ({ id, effect: JSON.parse(body) as Effect })),
     };
   }
@@ -58,8 +58,8 @@ export class CoordinationStore implements CoordinatorStore<Campaigns> {
       for (const [id, value] of now) if (old.get(id) !== value) put(kind, id, value);
       for (const id of old.keys()) if (!now.has(id)) statements.push({ sql: "DELETE FROM coordination WHERE kind = ? AND id = ?", args: [kind, id] });
     };
-    if (before.epoch !== after.epoch || before.commit !== after.commit || extraBefore.lastOpeningMs !== extraAfter.lastOpeningMs) {
-      put("meta", "meta", { epoch: after.epoch, commit: after.commit, lastOpeningMs: extraAfter.lastOpeningMs });
+    if (before.epoch !== after.epoch || before.commit !== after.commit || extraBefore.lastOpeningMs !== extraAfter.lastOpeningMs || extraBefore.released !== extraAfter.released) {
+      put("meta", "meta", { epoch: after.epoch, commit: after.commit, lastOpeningMs: extraAfter.lastOpeningMs, released: extraAfter.released });
     }
     compare("member", before.members, after.members);
     compare("group", before.groups, after.groups);

@@ -1,4 +1,5 @@
-import { index, integer, primaryKey, sqliteTable, text, unique } from "drizzle-orm/sqlite-core";
+import { index, integer, primaryKey, real, sqliteTable, text, unique } from "drizzle-orm/sqlite-core";
+import { IMPACTS } from "../../shared/protocol/report.ts";
 
 /**
  * The hub's tables as Drizzle sees them. The truth about constraints is in `migrations/`; a test holds the two together.
@@ -150,6 +151,37 @@ export const coordinationOutbox = sqliteTable("coordination_outbox", {
   id: text("id").notNull().unique(),
   body: text("body").notNull(),
 });
+
+export const previews = sqliteTable("previews", {
+  branch: text("branch").primaryKey(),
+  position: integer("position").notNull().unique(),
+  commitId: text("commit_id").notNull(),
+  base: text("base"),
+  subject: text("subject").notNull(),
+  author: text("author").notNull(),
+  pushedBy: text("pushed_by").notNull(),
+  pushedAtMs: integer("pushed_at").notNull(),
+  throwaway: integer("throwaway").notNull(),
+  nodes: text("nodes"),
+});
+
+export const previewAnswers = sqliteTable(
+  "preview_answers",
+  {
+    id: text("id").primaryKey(),
+    branch: text("branch").notNull(),
+    node: text("node").notNull(),
+    askedAtMs: integer("asked_at"),
+    answeredAtMs: integer("answered_at"),
+    failure: text("failure"),
+    report: text("report"),
+    changes: integer("changes"),
+    impact: text("impact", { enum: IMPACTS }),
+    tookMs: real("took_ms"),
+    sizeBytes: integer("size_bytes").notNull(),
+  },
+  (table) => [unique().on(table.branch, table.node)],
+);
 
 export const audit = sqliteTable("audit", {
   id: integer("id").primaryKey({ autoIncrement: true }),

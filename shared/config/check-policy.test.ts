@@ -1,6 +1,7 @@
 import * as z from "zod";
 import { describe, expect, test } from "vitest";
 import { formatDiagnostics } from "./diagnostic.ts";
+import { commitCanaries } from "./policy.ts";
 import { memoryTree } from "./memory-tree.ts";
 import { loadNode, loadRepository } from "./repository.ts";
 import type { LoadedRepository } from "./repository.ts";
@@ -26,6 +27,15 @@ describe("what is good", () => {
   test("nothing said: the defaults", async () => {
     expect(await cluster("")).toMatchObject({ groups: {}, windows: {}, checks: {}, updates: { scope: "all", windows: [], canary: [], soakMinutes: 5, rebootWhen: "required", nodeMinutes: 30, onDrainTimeout: "undo" } });
     expect((await cluster("updates:\nwindows:\ngroups:\nchecks:\n")).updates.canarySoakMinutes).toBe(30);
+  });
+
+  test("how commits go, in a word or in full", async () => {
+    expect((await cluster("")).rollout).toEqual({ commits: "everywhere", canary: [], soakMinutes: 2, changes: "at-once", changeSoakMinutes: 1, nodeMinutes: 10 });
+    expect((await cluster("updates: {canary: [n2]}\nrollout: canary\n")).rollout).toMatchObject({ commits: "canary", canary: [], soakMinutes: 2 });
+    const full = await cluster("rollout: {commits: canary, canary: [n1], soakMinutes: 5, changeSoakMinutes: 0.5, nodeMinutes: 3}\n");
+    expect(commitCanaries(full)).toEqual(["n1"]);
+    expect(commitCanaries(await cluster("updates: {canary: [n2]}\nrollout: canary\n"))).toEqual(["n2"]);
+    expect(commitCanaries(await cluster("updates: {canary: [n2]}\n"))).toEqual([]);
   });
 
   test("all of it", async () => {
@@ -69,6 +79,9 @@ describe("what is refused, with the place and what to write", () => {
     ["a window twice", `${used}updates:\n  windows: [night, night]\n`, "4:20", '"night" is listed twice in updates.windows', "remove one"],
     ["a canary that is no node", "updates:\n  canary: [n4]\n", "2:12", 'updates.canary names "n4", but there is no nodes/n4.yaml', 'did you mean "n1"?'],
     ["a canary twice", "updates:\n  canary: [n1, n1]\n", "2:16", '"n1" is listed twice in updates.canary', ""],
+    ["a commit's canary that is nobody", "rollout: canary\n", "1:10", "commits go to the canary first, and no node is the canary", "name one: updates: {canary: [n1]}"],
+    ["a commit's canary that is no node", "rollout:\n  canary: [n4]\n", "2:12", 'rollout.canary names "n4", but there is no nodes/n4.yaml', 'did you mean "n1"?'],
+    ["a commit's canary twice", "rollout:\n  canary: [n1, n1]\n", "2:16", '"n1" is listed twice in rollout.canary', ""],
     ["an order with a stranger", "updates:\n  order:\n    - n1\n    - zebra\n", "4:7", 'updates.order names "zebra"', "add the node's file"],
     ["a cron expression", 'windows:\n  night: {opens: "0 25 * * *", lengthMinutes: 60}\n', "2:18", "windows.night.opens: the hour is \"25\": \"25\" is not 0 to 23", ""],
     ["a day that no year has", 'windows:\n  night: {opens: "0 2 30 2 *", lengthMinutes: 60}\n', "2:18", "no such day exists in any year", ""],

@@ -5,7 +5,7 @@ import { count, errorAt, warningAt } from "./diagnostic.ts";
 import type { Diagnostic, Span } from "./diagnostic.ts";
 import { locate } from "./located.ts";
 import type { Located, LocatedMap, Path } from "./located.ts";
-import { WHOLE_CLUSTER } from "./policy.ts";
+import { commitCanaries, WHOLE_CLUSTER } from "./policy.ts";
 import type { Group } from "./policy.ts";
 import { didYouMean } from "./suggest.ts";
 
@@ -19,7 +19,7 @@ export function checkPolicy(root: LocatedMap, cluster: Cluster, nodes: ReadonlyS
     const { value, keySpan } = locate(root, path);
     return value.kind === "map" ? (keySpan ?? root.span) : value.span;
   };
-  return [...checkGroups(root, cluster, nodes, place), ...checkWindows(cluster, place), ...checkUpdates(cluster, nodes, place), ...checkZones(cluster, place)];
+  return [...checkGroups(root, cluster, nodes, place), ...checkWindows(cluster, place), ...checkUpdates(cluster, nodes, place), ...checkRollout(cluster, nodes, place), ...checkZones(cluster, place)];
 }
 
 /** Where the value at this path stands: a map by its key. */
@@ -102,6 +102,19 @@ function checkUpdates(cluster: Cluster, nodes: ReadonlySet<string>, place: Place
     for (const field of unreal) diagnostics.push(errorAt(place([...path, field]), `updates.blackouts[${index}].${field}: no calendar has the day ${field === "from" ? from : to}`, "write year, month and day, such as 2026-12-24"));
     if (unreal.length === 0 && from > to) diagnostics.push(errorAt(place([...path, "to"]), `updates.blackouts[${index}]: the last day ${to} is before the first day ${from}`, "swap them: from is the first day, to the last"));
   }
+  return diagnostics;
+}
+
+function checkRollout(cluster: Cluster, nodes: ReadonlySet<string>, place: Place): readonly Diagnostic[] {
+  const { rollout, updates } = cluster;
+  const diagnostics: Diagnostic[] = [];
+  for (const [index, name] of rollout.canary.entries()) {
+    const span = place(["rollout", "canary", index]);
+    if (!nodes.has(name)) diagnostics.push(errorAt(span, `rollout.canary names ${JSON.stringify(name)}, but there is no nodes/${name}.yaml`, didYouMean(name, nodes) ?? "add the node's file, or remove the name"));
+    else if (rollout.canary.indexOf(name) !== index) diagnostics.push(errorAt(span, `${JSON.stringify(name)} is listed twice in rollout.canary`, "remove one of them"));
+  }
+  if (rollout.commits === "canary" && commitCanaries(cluster).length === 0) diagnostics.push(errorAt(place(["rollout"]), "commits go to the canary first, and no node is the canary", "name one: updates: {canary: [n1]}"));
+  if (rollout.changes === "in-window" && updates.windows.length === 0) diagnostics.push(warningAt(place(["rollout", "changes"]), "disruptive changes wait for a window, and updates uses none: they start only by hand", "name a window under updates.windows, or write changes: at-once"));
   return diagnostics;
 }
 

@@ -1,10 +1,14 @@
 import * as z from "zod";
-import { Checks, FleetLockMember, Groups, Updates, Windows } from "./policy.ts";
+import { Statuses } from "./statuses.ts";
+import { Checks, CommitRollout, FleetLockMember, Groups, Updates, Windows } from "./policy.ts";
+import { Secrets, recipient } from "../secrets/schema.ts";
 
 /** Removals in one commit on one node above which the agent stops and asks (DESIGN rule 9). */
 export const REMOVALS_MAX_DEFAULT = 10;
 /** Repairs of one resource in a row after which it is reported instead of repaired (DESIGN rule 9). */
 export const REPAIRS_MAX_DEFAULT = 5;
+/** How long a change of the network may take to be confirmed (DESIGN rule 7). */
+export const CONFIRM_SECONDS_DEFAULT = 60;
 export const SIGNERS_MAX = 100;
 export const VARS_MAX = 1_000;
 
@@ -88,6 +92,7 @@ const Signer = z.union([
 
 const Guard = z.strictObject({
   removalsMax: z.int().min(0).max(10_000).default(REMOVALS_MAX_DEFAULT).describe("How many managed things one commit may take away on one node before the agent stops and asks"),
+  confirmSeconds: z.int().min(10).max(600).default(CONFIRM_SECONDS_DEFAULT).describe("How long a node may take to show that a change of its network has not cut it off; after that it puts the change back"),
   repairsMax: z.int().min(1).max(1_000).default(REPAIRS_MAX_DEFAULT).describe("How many times in a row one thing is repaired before that is reported instead"),
 });
 
@@ -101,6 +106,9 @@ export const Cluster = z.strictObject({
   groups: Groups.default({}).describe("Quorum groups: sets of nodes of which fewer than half may be down at once. The group `cluster`, of all nodes, is always there"),
   windows: Windows.default({}).describe("Maintenance windows: when things may begin by themselves"),
   updates: Updates.prefault({}).describe("How updates of the operating system roll through the cluster"),
+  rollout: CommitRollout.prefault({}).describe("How commits reach the nodes: everywhere at once, or the canary first; and when what takes down a part of the cluster rolls from node to node"),
+  secrets: Secrets.prefault({}).describe("Who owns the secrets below secrets/; which node may read which stands in secrets/recipients.yaml"),
+  statuses: Statuses.optional().describe("Where the hub says how a commit stands, as a commit status: what previews would change, and which nodes hold the main branch's tip"),
   checks: Checks.default({}).describe("What users use, looked at by the hub and the nodes: a rollout waits while one of these fails"),
 });
 export type Cluster = z.output<typeof Cluster>;
@@ -115,6 +123,7 @@ export const nodeFields = {
     .regex(/^[A-Za-z0-9.:-]+$/, "an address is an IP address or a host name, such as 10.77.1.11")
     .optional()
     .describe("Where the other nodes and the hub reach this one: an IP address or a host name"),
+  recipient: recipient.optional().describe("The node's age recipient (age1…), to which its secrets are encrypted; `evenkeel secret trust NODE` writes it here"),
   fleetlock: FleetLockMember.optional().describe("For a machine without our agent, which asks for its slot by FleetLock (Fedora CoreOS, Flatcar): it counts in its groups, and has no roles, vars or sections"),
   roles: z.array(RoleName).max(100).default([]).describe("Roles whose settings this one takes over; what stands in this file wins"),
   vars: Vars.default({}).describe("Values for templates"),

@@ -1,13 +1,14 @@
 import * as z from "zod";
 
 /**
- * Text or bytes that a section carries. In the repository it is written in one of three ways, wherever a kind wants
+ * Text or bytes that a section carries. In the repository it is written in one of four ways, wherever a kind wants
  * content (a file, a unit, a key):
  *
  * ```yaml
  * content: "as it stands here\n"
  * content: { file: motd }           # files/motd, byte for byte
  * content: { template: motd.eta }   # files/motd.eta, rendered for this node
+ * content: { secret: db-password }  # secrets/db-password.age, decrypted on the node
  * ```
  *
  * The schema makes a {@link Content} that only knows where its bytes come from; rendering a node reads the repository
@@ -33,12 +34,13 @@ export class Content {
   }
 }
 
-export type ContentSource = { readonly text: string } | { readonly file: string } | { readonly template: string };
+export type ContentSource = { readonly text: string } | { readonly file: string } | { readonly template: string } | { readonly secret: string };
 
 /** For people: where content comes from. */
 export function describeSource(from: ContentSource): string {
   if ("file" in from) return `files/${from.file}`;
   if ("template" in from) return `files/${from.template}`;
+  if ("secret" in from) return `secrets/${from.secret}.age`;
   return "the section itself";
 }
 
@@ -54,5 +56,6 @@ export const content = z
     z.string().max(256 * 1024).describe("The text itself"),
     z.strictObject({ file: repositoryPath.describe("A file below files/, taken byte for byte") }),
     z.strictObject({ template: repositoryPath.describe("A template (*.eta) below files/, rendered for the node") }),
+    z.strictObject({ secret: z.string().max(64).describe("A secret, byte for byte: secrets/NAME.age, which only the nodes that may read it can decrypt") }),
   ])
   .transform((value) => new Content(typeof value === "string" ? { text: value } : value));

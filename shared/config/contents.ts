@@ -32,6 +32,29 @@ export class Contents {
     return this.#templates;
   }
 
+  /** Secrets that these bytes hold, also by way of what a template includes. All must have been prepared. */
+  secretsOf(from: ContentSource, seen: Set<string> = new Set()): readonly string[] {
+    if ("secret" in from) return [from.secret];
+    const template = "template" in from && !seen.has(from.template) ? this.#templates.get(from.template) : undefined;
+    if (template === undefined) return [];
+    seen.add(template.path);
+    return [...new Set([...template.secrets.map(({ name }) => name), ...template.includes.flatMap((path) => this.secretsOf({ template: path }, seen))])];
+  }
+
+  /** Where a template, or what it includes, asks for a secret. */
+  placeOfSecret(from: ContentSource, secret: string, seen: Set<string> = new Set()): Span | undefined {
+    const template = "template" in from && !seen.has(from.template) ? this.#templates.get(from.template) : undefined;
+    if (template === undefined) return undefined;
+    seen.add(template.path);
+    const own = template.secrets.find(({ name }) => name === secret);
+    if (own !== undefined) return { source: template.source, start: own.start, end: own.end };
+    for (const path of template.includes) {
+      const found = this.placeOfSecret({ template: path }, secret, seen);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+
   /** What templates that do not compile, or include what is not there, have to say. */
   get diagnostics(): readonly Diagnostic[] {
     return this.#diagnostics;
@@ -39,7 +62,8 @@ export class Contents {
 
   /** Reads what `from` names, and compiles it if it is a template. Undefined when all is well, else the problem at `span`. */
   async prepare(from: ContentSource, span: Span): Promise<Diagnostic | undefined> {
-    if ("text" in from) return undefined;
+    // Secrets are looked up before: see Vault.
+    if ("text" in from || "secret" in from) return undefined;
     const path = "file" in from ? from.file : from.template;
     const problem = this.#problem(path, span);
     if (problem !== undefined) return problem;
@@ -49,13 +73,14 @@ export class Contents {
   }
 
   /** The bytes for one node, in the order of `wanted`, or what is wrong. All must have been prepared, and prepared well. */
-  async fill(wanted: readonly { readonly from: ContentSource; readonly span: Span }[], node: string, renderer: TemplateRenderer): Promise<readonly (Uint8Array | Diagnostic)[]> {
+  async fill(wanted: readonly { readonly from: ContentSource; readonly span: Span }[], node: string, renderer: TemplateRenderer, secrets: (name: string) => Uint8Array): Promise<readonly (Uint8Array | Diagnostic)[]> {
     const paths = new Set(wanted.flatMap(({ from }) => ("template" in from && !this.#failed.has(from.template) ? [from.template] : [])));
     const rendered = renderer.renderAll([...paths]);
     return Promise.all(
       wanted.map(async ({ from, span }) => {
         if ("text" in from) return new TextEncoder().encode(from.text);
         if ("file" in from) return this.#read(from.file);
+        if ("secret" in from) return secrets(from.secret);
         return this.#filledIn(from.template, rendered.get(from.template), span, node);
       }),
     );
@@ -164,7 +189,7 @@ function isPlainObject(value: unknown): value is object {
  * source itself is `{file: x}` or `{template: x}`, which is found as it was written.
  */
 export function placeOfSource(section: Located, from: ContentSource): Span | undefined {
-  const [key, wanted] = "file" in from ? (["file", from.file] as const) : "template" in from ? (["template", from.template] as const) : ["", ""];
+  const [key, wanted] = "file" in from ? (["file", from.file] as const) : "template" in from ? (["template", from.template] as const) : "secret" in from ? (["secret", from.secret] as const) : ["", ""];
   if (section.kind === "scalar") return undefined;
   if (section.kind === "list") return firstOf(section.items, from);
   const named = section.entries.get(key)?.value;

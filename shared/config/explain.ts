@@ -30,12 +30,25 @@ export function parseLocated<Schema extends z.ZodType>(
   located: Located,
   keySpan = located.span,
   path: Path = [],
-  options: { /** Does not complain about what is missing: it may stand in a file that cannot be read. */ readonly partial?: boolean } = {},
+  options: {
+    /** Does not complain about what is missing: it may stand in a file that cannot be read. */
+    readonly partial?: boolean;
+    /** Does not complain about what stands at these places, from `located` on. */
+    readonly except?: readonly Path[];
+  } = {},
 ): Parsed<z.output<Schema>> {
   const result = schema.safeParse(toPlain(located), { error: remember, reportInput: true });
   if (result.success) return { ok: true, value: result.data };
   const context: Context = { root: located, rootSpan: keySpan, prefix: path, partial: options.partial === true };
-  return { ok: false, diagnostics: result.error.issues.flatMap((issue) => explain(context, issue as Issue, [])) };
+  const issues = (result.error.issues as readonly Issue[]).filter((issue) => !isExcepted(issue, [], options.except ?? []));
+  return { ok: false, diagnostics: issues.flatMap((issue) => explain(context, issue, [])) };
+}
+
+function isExcepted(issue: Issue, base: Path, except: readonly Path[]): boolean {
+  if (except.length === 0) return false;
+  const path = [...base, ...(issue.path as Path)];
+  if (except.some((each) => formatPath(each) === formatPath(path))) return true;
+  return issue.code === "invalid_union" && (issue.errors as readonly (readonly Issue[])[]).some((branch) => branch.length > 0 && branch.every((each) => isExcepted(each, path, except)));
 }
 
 interface Context {

@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { RecipientsFile } from "../secrets/recipients-file.ts";
 import { Cluster, nodeFields } from "./cluster.ts";
 
 /** As much of a kind as editors and readers want to know. */
@@ -23,6 +24,7 @@ export interface JsonSchema {
   readonly required?: readonly string[];
   readonly additionalProperties?: JsonSchema | boolean;
   readonly propertyNames?: JsonSchema;
+  readonly definitions?: Readonly<Record<string, JsonSchema>>;
   readonly items?: JsonSchema;
   readonly anyOf?: readonly JsonSchema[];
   readonly oneOf?: readonly JsonSchema[];
@@ -43,7 +45,7 @@ export function inputSchema(schema: z.ZodType): JsonSchema {
 
 /** File name → JSON Schema, for editors: completion and checks while typing. `evenkeel validate` says more. */
 export function editorSchemas(kinds: readonly DocumentedKind[]): ReadonlyMap<string, JsonSchema> {
-  const { roles, vars, address, fleetlock } = nodeFields;
+  const { roles, vars, address, recipient, fleetlock } = nodeFields;
   const sections = Object.fromEntries(kinds.map((kind) => [kind.name, section(kind)]));
   const shared = { roles: nullable(inputSchema(roles)), vars: partial(inputSchema(vars)), ...sections };
   const file = (title: string, properties: Readonly<Record<string, JsonSchema>>): JsonSchema => ({
@@ -52,16 +54,46 @@ export function editorSchemas(kinds: readonly DocumentedKind[]): ReadonlyMap<str
     type: ["object", "null"],
     properties: mapValues(properties, withoutDialect),
     additionalProperties: false,
+    definitions: { secret: SECRET },
   });
   return new Map([
     ["cluster.json", { ...inputSchema(Cluster), title: "cluster.yaml of an Evenkeel cluster" }],
-    ["node.json", file("A node of an Evenkeel cluster (nodes/NAME.yaml)", { address: inputSchema(address), fleetlock: inputSchema(fleetlock), ...shared })],
+    ["node.json", file("A node of an Evenkeel cluster (nodes/NAME.yaml)", { address: inputSchema(address), recipient: inputSchema(recipient), fleetlock: inputSchema(fleetlock), ...shared })],
     ["role.json", file("A role of an Evenkeel cluster (roles/NAME.yaml)", shared)],
+    ["recipients.json", { ...inputSchema(RecipientsFile), title: "Who may read which secret of an Evenkeel cluster (secrets/recipients.yaml)" }],
   ]);
 }
 
 function section(kind: DocumentedKind): JsonSchema {
-  return { ...partial(inputSchema(kind.schema)), description: kind.summary };
+  return { ...withSecrets(partial(inputSchema(kind.schema))), description: kind.summary };
+}
+
+const SECRET: JsonSchema = {
+  type: "object",
+  description: "A secret: what secrets/NAME.age holds, which only the nodes that may read it can decrypt",
+  properties: { secret: { type: "string", description: "The secret's name" } },
+  additionalProperties: false,
+};
+
+/** Wherever text may stand, a secret may: see shared/secrets/references.ts. */
+function withSecrets(schema: JsonSchema, depth = 0): JsonSchema {
+  const inner: JsonSchema = {
+    ...schema,
+    ...(schema.properties && { properties: mapValues(schema.properties, (each) => withSecrets(each, depth + 1)) }),
+    ...(typeof schema.additionalProperties === "object" && { additionalProperties: withSecrets(schema.additionalProperties, depth + 1) }),
+    ...(schema.items && { items: withSecrets(schema.items, depth + 1) }),
+    // A branch that is text makes the whole one that a secret may stand for; its description stays with the whole.
+    ...(schema.anyOf && { anyOf: schema.anyOf.some(isText) && depth > 1 ? [...schema.anyOf.map((each) => (isText(each) ? each : withSecrets(each, depth))), SECRET_REFERENCE] : schema.anyOf.map((each) => withSecrets(each, depth)) }),
+  };
+  if (depth <= 1 || !isText(inner)) return inner;
+  const { description, ...text } = inner;
+  return { ...(description !== undefined && { description }), anyOf: [text, SECRET_REFERENCE] };
+}
+
+const SECRET_REFERENCE: JsonSchema = { $ref: "#/definitions/secret" };
+
+function isText({ type, const: fixed, enum: choices, anyOf }: JsonSchema): boolean {
+  return (type === "string" || (Array.isArray(type) && type.includes("string"))) && fixed === undefined && choices === undefined && anyOf === undefined;
 }
 
 /**

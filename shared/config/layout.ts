@@ -1,4 +1,5 @@
 import { NodeName } from "../ids.ts";
+import { RECIPIENTS_PATH, SecretName } from "../secrets/recipients-file.ts";
 import { RoleName } from "./cluster.ts";
 import { errorInFile, warningInFile } from "./diagnostic.ts";
 import type { Diagnostic } from "./diagnostic.ts";
@@ -23,6 +24,9 @@ export interface Layout {
   readonly roles: ReadonlyMap<string, string>;
   /** All entries below files/, by their path below it. Links are in it, so that a reference to one can say so. */
   readonly contents: ReadonlyMap<string, TreeEntry>;
+  /** Name → entry of secrets/NAME.age. */
+  readonly secrets: ReadonlyMap<string, TreeEntry>;
+  readonly hasRecipients: boolean;
   /** Path → bytes, of cluster.yaml and the files in `nodes` and `roles`. */
   readonly sizes: ReadonlyMap<string, number>;
   readonly diagnostics: readonly Diagnostic[];
@@ -31,7 +35,7 @@ export interface Layout {
 /** Sorts a repository's listing. `ok: false` in the caller's terms when a diagnostic is an error. */
 export async function readLayout(tree: FileTree): Promise<Layout> {
   const entries = await tree.list();
-  const found = { hasCluster: false, nodes: new Map<string, string>(), roles: new Map<string, string>(), contents: new Map<string, TreeEntry>(), sizes: new Map<string, number>(), diagnostics: [] as Diagnostic[] };
+  const found = { hasCluster: false, nodes: new Map<string, string>(), roles: new Map<string, string>(), contents: new Map<string, TreeEntry>(), secrets: new Map<string, TreeEntry>(), hasRecipients: false, sizes: new Map<string, number>(), diagnostics: [] as Diagnostic[] };
   if (entries.length > REPOSITORY_FILES_MAX) {
     found.diagnostics.push(errorInFile(CLUSTER_FILE, `the repository has ${entries.length} files; at most ${REPOSITORY_FILES_MAX} are read`, "keep what is not the cluster's settings in a repository of its own"));
     return found;
@@ -60,7 +64,7 @@ function pathProblem(path: string): string | undefined {
   return undefined;
 }
 
-function place(entry: TreeEntry, found: { hasCluster: boolean; nodes: Map<string, string>; roles: Map<string, string>; contents: Map<string, TreeEntry>; sizes: Map<string, number>; diagnostics: Diagnostic[] }): void {
+function place(entry: TreeEntry, found: { hasCluster: boolean; nodes: Map<string, string>; roles: Map<string, string>; contents: Map<string, TreeEntry>; secrets: Map<string, TreeEntry>; hasRecipients: boolean; sizes: Map<string, number>; diagnostics: Diagnostic[] }): void {
   const { path } = entry;
   const slash = path.indexOf("/");
   const top = slash === -1 ? path : path.slice(0, slash);
@@ -72,13 +76,17 @@ function place(entry: TreeEntry, found: { hasCluster: boolean; nodes: Map<string
     }
     return;
   }
-  const isOurs = path === CLUSTER_FILE || top === "nodes" || top === "roles" || top === "files";
+  const isOurs = path === CLUSTER_FILE || top === "nodes" || top === "roles" || top === "files" || top === "secrets";
   if (!isOurs) return;
   if (entry.type !== "file") {
     found.diagnostics.push(errorInFile(path, entry.type === "link" ? "this is a symbolic link; links are never followed" : "this is a Git submodule; submodules are not read", "put the file itself here"));
     return;
   }
   found.sizes.set(path, entry.sizeBytes);
+  if (top === "secrets" && rest !== "") {
+    placeSecret(entry, rest, found);
+    return;
+  }
   if (path === CLUSTER_FILE) found.hasCluster = true;
   else if (rest === "") found.diagnostics.push(errorInFile(path, `${path} is a file; it must be a directory`));
   else placeSettings(path, top as "nodes" | "roles", rest, found);
@@ -101,4 +109,18 @@ function placeSettings(path: string, folder: "nodes" | "roles", rest: string, fo
   const valid = (folder === "nodes" ? NodeName : RoleName).safeParse(name);
   if (valid.success) found[folder].set(name, path);
   else found.diagnostics.push(errorInFile(path, `${JSON.stringify(name)} cannot be a ${one}'s name: ${valid.error.issues[0]?.message ?? "invalid"}`, "rename the file"));
+}
+
+function placeSecret(entry: TreeEntry, rest: string, found: { secrets: Map<string, TreeEntry>; hasRecipients: boolean; diagnostics: Diagnostic[] }): void {
+  const { path } = entry;
+  if (path === RECIPIENTS_PATH) found.hasRecipients = true;
+  if (path === RECIPIENTS_PATH || rest.startsWith(".")) return;
+  const name = /^(.*)\.age$/.exec(rest)?.[1];
+  if (name === undefined) {
+    found.diagnostics.push(errorInFile(path, `${path} is not a secret: its name does not end with .age`, "only encrypted files belong here: `evenkeel secret set NAME` makes one. If this file was never encrypted, what it holds must be changed: it stays in Git's history"));
+    return;
+  }
+  const valid = SecretName.safeParse(name);
+  if (valid.success) found.secrets.set(name, entry);
+  else found.diagnostics.push(errorInFile(path, `${JSON.stringify(name)} cannot be a secret's name: ${valid.error.issues[0]?.message ?? "invalid"}`, "rename the file"));
 }

@@ -11,6 +11,8 @@ export interface LocatedScalar {
   /** Nothing at all after the key, as in `jq:`; YAML calls that null. */
   readonly empty: boolean;
   readonly span: Span;
+  /** The value is this secret's, or stands for it, and must never be shown. */
+  readonly secret?: string;
 }
 
 export interface LocatedList {
@@ -46,6 +48,7 @@ export function toPlain(located: Located): Plain {
 export function describeLocated(located: Located): string {
   if (located.kind === "map") return "a map";
   if (located.kind === "list") return "a list";
+  if (located.secret !== undefined) return `the secret ${JSON.stringify(located.secret)}`;
   return describeScalar(located.value);
 }
 

@@ -82,6 +82,29 @@ export const Updates = z.strictObject({
 });
 export type Updates = z.output<typeof Updates>;
 
+/** How a commit goes to the nodes. */
+export const COMMIT_WAYS = ["everywhere", "canary"] as const;
+export const CHANGE_TIMES = ["at-once", "in-window"] as const;
+
+const RolloutInFull = z.strictObject({
+  commits: z.enum(COMMIT_WAYS).default("everywhere").describe("`everywhere`: every node takes a commit as soon as it sees it; `canary`: the canary does, and the others when it holds the commit and has been well with it for `soakMinutes`"),
+  canary: z.array(NodeName).max(100).default([]).describe("The nodes that take a commit first; without any, those of updates.canary"),
+  soakMinutes: minutes(7 * 24 * 60).default(2).describe("How long the canary is watched with a commit, and the first node with a disruptive change, before the others follow"),
+  changes: z.enum(CHANGE_TIMES).default("at-once").describe("When disruptive changes begin to roll: `at-once` after the push, since that is somebody's hand, or `in-window`: in the windows of updates, and not in their blackouts"),
+  changeSoakMinutes: minutes(24 * 60).default(1).describe("How long each node is watched after a disruptive change, before the next one goes"),
+  nodeMinutes: z.number().min(1).max(24 * 60).default(10).describe("How long one node takes for a disruptive change at most: one that takes longer is told to the owner, and in a window it starts only if that still fits"),
+});
+
+/** The owner's word on how commits reach the nodes; one word is short for the field `commits`. */
+export const CommitRollout = z.union([z.enum(COMMIT_WAYS).transform((commits) => RolloutInFull.parse({ commits })).describe("`canary` or `everywhere`, and the rest as it is by default"), RolloutInFull]);
+export type CommitRollout = z.output<typeof CommitRollout>;
+
+/** Who takes a commit first; empty when everybody does. */
+export function commitCanaries({ rollout, updates }: { readonly rollout: CommitRollout; readonly updates: Pick<Updates, "canary"> }): readonly NodeName[] {
+  if (rollout.commits === "everywhere") return [];
+  return rollout.canary.length > 0 ? rollout.canary : updates.canary;
+}
+
 const every = z.number().min(1).max(3_600).default(10).describe("Seconds between two looks");
 const timeout = z.number().min(0.1).max(60).default(5).describe("Seconds until a look that gets no answer has failed");
 const common = {

@@ -4,7 +4,7 @@ import type { Cluster } from "./cluster.ts";
 import { Content } from "./content.ts";
 import { contentsIn, placeOfSource, sourcesIn, withContents } from "./contents.ts";
 import type { Contents } from "./contents.ts";
-import { positionOf } from "./diagnostic.ts";
+import { errorAt, positionOf } from "./diagnostic.ts";
 import type { Diagnostic, Position } from "./diagnostic.ts";
 import { parseLocated } from "./explain.ts";
 import { pointer, toPlain } from "./located.ts";
@@ -13,6 +13,10 @@ import { mergeSettings } from "./merge.ts";
 import type { Setting } from "./merge.ts";
 import type { FleetLockMember } from "./policy.ts";
 import type { SectionKind, SettingsFile } from "./settings-file.ts";
+import { referencesIn, standInFor, textOf } from "../secrets/references.ts";
+import { exposedSecrets, fitSection, unopenedOf, usesIn } from "../secrets/section.ts";
+import type { SecretUse } from "../secrets/section.ts";
+import type { NodeSecrets, Unopened, Vault } from "../secrets/vault.ts";
 import { TemplateRenderer } from "./template.ts";
 import type { TemplateData } from "./template.ts";
 
@@ -20,6 +24,8 @@ import type { TemplateData } from "./template.ts";
 export interface RenderedNode {
   readonly name: NodeName;
   readonly address?: string;
+  /** The node's age recipient, as its file names it. */
+  readonly recipient?: string;
   /** Set for a machine without our agent, which asks for its slot by FleetLock; it has no roles and no sections. */
   readonly fleetlock?: FleetLockMember;
   /** All roles, those that others include as well; what is overridden comes first. */
@@ -29,7 +35,9 @@ export interface RenderedNode {
   readonly sections: ReadonlyMap<string, unknown>;
   /** Where each value came from, by its JSON pointer (RFC 6901) in {@link RenderedNode.merged}: `/files/~1etc~1motd/mode`. */
   readonly provenance: ReadonlyMap<string, Position>;
-  /** `address`, `fleetlock`, `roles`, `vars` and sections as merged, before any schema: what `evenkeel render` prints. */
+  /** Of a load with the node's key: what was opened, and what could not be. */
+  readonly secrets?: NodeSecrets;
+  /** `address`, `recipient`, `fleetlock`, `roles`, `vars` and sections as merged, before any schema: what `evenkeel render` prints. */
   readonly merged: { readonly [key: string]: Plain };
 }
 
@@ -46,28 +54,21 @@ export interface RenderRequest {
   readonly kinds: readonly SectionKind[];
   readonly nodes: TemplateData["cluster"]["nodes"];
   readonly contents: Contents;
+  readonly vault: Vault;
+  /** What is wrong with a use of a secret by this node, as far as the repository itself shows. */
+  readonly checkUse?: (use: SecretUse) => Diagnostic | undefined;
 }
 
 /** `located`: the merged settings with their places, to tell later at which line something does not fit. */
 export type Rendered = { readonly ok: true; readonly node: RenderedNode; readonly located: LocatedMap; readonly warnings: readonly Diagnostic[] } | { readonly ok: false; readonly diagnostics: readonly Diagnostic[] };
 
 export async function renderNode(request: RenderRequest): Promise<Rendered> {
-  const { file, kinds } = request;
+  const { file } = request;
   const merge = mergeSettings(request.settings);
   const diagnostics: Diagnostic[] = [...merge.diagnostics];
   const merged: LocatedMap = merge.value?.kind === "map" ? merge.value : file.settings;
   const vars = parseVars(merged.entries.get("vars"), diagnostics);
-  const parsed = new Map<string, unknown>();
-  for (const kind of kinds) {
-    const entry = merged.entries.get(kind.name);
-    if (entry === undefined) continue;
-    const result = parseLocated(kind.schema, entry.value, entry.keySpan, [kind.name], { partial: request.cluster === undefined });
-    if (result.ok) parsed.set(kind.name, result.value);
-    else {
-      diagnostics.push(...result.diagnostics);
-      for (const { from, span } of sourcesIn(entry.value)) diagnostics.push(...present(await request.contents.prepare(from, span)));
-    }
-  }
+  const { parsed, unopened } = await parseSections(request, merged, diagnostics);
   if (vars === undefined) return { ok: false, diagnostics };
   const filled = await fillContents(request, merged, parsed, vars, !hasErrors(diagnostics));
   diagnostics.push(...filled.diagnostics);
@@ -77,14 +78,42 @@ export async function renderNode(request: RenderRequest): Promise<Rendered> {
   const node: RenderedNode = {
     name: file.name as NodeName,
     ...(file.address && { address: file.address.value }),
+    ...(file.recipient && { recipient: file.recipient.value }),
     ...(file.fleetlock && { fleetlock: file.fleetlock.value }),
     roles: request.roles,
     vars,
     sections: filled.sections,
     provenance: provenanceOf(whole),
     merged: plain,
+    ...(request.vault.hasKey && { secrets: { opened: request.vault.opened, unopened } }),
   };
   return { ok: true, node, located: merged, warnings: diagnostics };
+}
+
+/** Each section by its schema, with its secrets as far as they can be had here; what is wrong goes to `diagnostics`. */
+async function parseSections(request: RenderRequest, merged: LocatedMap, diagnostics: Diagnostic[]): Promise<{ parsed: ReadonlyMap<string, unknown>; unopened: ReadonlyMap<string, Unopened> }> {
+  const { contents, vault, file } = request;
+  const parsed = new Map<string, unknown>();
+  const unopened = new Map<string, Unopened>();
+  for (const kind of request.kinds) {
+    const entry = merged.entries.get(kind.name);
+    if (entry === undefined) continue;
+    // Templates are compiled first: they may ask for secrets. What is wrong with them is told where they are filled in, or below.
+    const sources = sourcesIn(entry.value);
+    const problems = await Promise.all(sources.map(({ from, span }) => contents.prepare(from, span)));
+    const uses = usesIn(entry.value, contents);
+    if (request.checkUse !== undefined) diagnostics.push(...uses.flatMap((use) => present(request.checkUse?.(use))));
+    await vault.open(uses.map(({ name }) => name), { name: file.name, ...(file.recipient && { recipient: file.recipient.value }) });
+    const fitted = fitSection(kind.schema, entry.value, vault);
+    const trouble = unopenedOf(kind.name, uses, fitted.misfits, vault);
+    if (trouble !== undefined) unopened.set(kind.name, trouble);
+    const result = parseLocated(kind.schema, fitted.located, entry.keySpan, [kind.name], { partial: request.cluster === undefined, except: fitted.unfit });
+    if (result.ok) {
+      parsed.set(kind.name, result.value);
+      if (uses.length > 0) diagnostics.push(...exposedSecrets(kind.name, result.value, entry, contents));
+    } else diagnostics.push(...result.diagnostics, ...problems.flatMap(present));
+  }
+  return { parsed, unopened };
 }
 
 function present(diagnostic: Diagnostic | undefined): readonly Diagnostic[] {
@@ -97,6 +126,7 @@ function hasErrors(diagnostics: readonly Diagnostic[]): boolean {
 
 function parseVars(entry: LocatedEntry | undefined, diagnostics: Diagnostic[]): Vars | undefined {
   if (entry === undefined) return {};
+  for (const { name, span } of referencesIn(entry.value)) diagnostics.push(errorAt(span, "vars hold no secrets", `write <%= it.secret(${JSON.stringify(name)}) %> in the template`));
   const result = parseLocated(Vars, entry.value, entry.keySpan, ["vars"]);
   if (result.ok) return result.value;
   diagnostics.push(...result.diagnostics);
@@ -123,11 +153,13 @@ async function fillContents(request: RenderRequest, merged: LocatedMap, parsed: 
   if (cluster === undefined || !isGood) return { sections: new Map(), diagnostics };
   const templates = contents.templates;
   const self = { name: file.name, ...(file.address && { address: file.address.value }) };
-  const renderer = new TemplateRenderer(templates, { node: self, vars, cluster: { name: cluster.name, nodes: request.nodes } });
+  const asked = [...new Set(wanted.flatMap(({ content: { from } }) => contents.secretsOf(from)))];
+  const texts = new Map(asked.map((name) => [name, textOf(secretBytes(request.vault, name)) ?? standInFor(name)]));
+  const renderer = new TemplateRenderer(templates, { node: self, vars, cluster: { name: cluster.name, nodes: request.nodes } }, undefined, texts);
   const filled = new Map<Content, Content>();
   // A template that does not compile has been told of above.
   const possible = wanted.filter(({ content: { from } }) => !("template" in from) || templates.has(from.template));
-  const results = await contents.fill(possible.map(({ content, span }) => ({ from: content.from, span })), file.name, renderer);
+  const results = await contents.fill(possible.map(({ content, span }) => ({ from: content.from, span })), file.name, renderer, (name) => secretBytes(request.vault, name));
   for (const [index, { content }] of possible.entries()) {
     const result = results[index];
     if (result instanceof Uint8Array) filled.set(content, new Content(content.from, result));
@@ -137,11 +169,17 @@ async function fillContents(request: RenderRequest, merged: LocatedMap, parsed: 
   return { sections, diagnostics };
 }
 
+function secretBytes(vault: Vault, name: string): Uint8Array {
+  const value = vault.value(name);
+  return value.state === "open" ? value.bytes : new TextEncoder().encode(standInFor(name));
+}
+
 /** The merged settings in the order in which a node's file is written: address, fleetlock, roles, vars, sections in the order of kinds. */
 function wholeNode(request: RenderRequest, merged: LocatedMap): LocatedMap {
   const { file } = request;
   const entries = new Map<string, LocatedEntry>();
   if (file.address) entries.set("address", { keySpan: file.address.located.span, value: file.address.located });
+  if (file.recipient) entries.set("recipient", { keySpan: file.recipient.located.span, value: file.recipient.located });
   if (file.fleetlock) entries.set("fleetlock", { keySpan: file.fleetlock.located.span, value: file.fleetlock.located });
   if (request.roles.length > 0) {
     const span = file.roles[0]?.span ?? file.start;

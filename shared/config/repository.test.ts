@@ -97,7 +97,7 @@ describe("a good repository", () => {
     const loaded = await loadNode(memoryTree(good), kinds, "n1");
     if (!loaded.ok) throw new Error(formatDiagnostics(loaded.diagnostics));
     expect(loaded.node).toEqual((await nodesOf(good)).get("n1"));
-    expect(loaded.cluster.guard).toEqual({ removalsMax: 10, repairsMax: 5 });
+    expect(loaded.cluster.guard).toEqual({ removalsMax: 10, repairsMax: 5, confirmSeconds: 60 });
   });
 });
 
@@ -105,7 +105,7 @@ describe("bad input is refused, with the place and what to write instead", () =>
   const rows: readonly (readonly [string, Files, readonly string[]])[] = [
     ["no cluster.yaml", { "nodes/n1.yaml": "" }, ["cluster.yaml:1:1: error: there is no cluster.yaml", "evenkeel init"]],
     ["an unknown section", { "nodes/n1.yaml": "thigns: {}\n" }, ['nodes/n1.yaml:1:1: error: unknown section "thigns"', 'help: did you mean "things"?']],
-    ["a section that looks like none", { "nodes/n1.yaml": "zebra: {}\n" }, ["a node can have: roles, vars, address, fleetlock, things, texts"]],
+    ["a section that looks like none", { "nodes/n1.yaml": "zebra: {}\n" }, ["a node can have: roles, vars, address, recipient, fleetlock, things, texts"]],
     ["a cluster's field in a node", { "nodes/n1.yaml": "signers: []\n" }, ["signers belongs in cluster.yaml"]],
     ["an address in a role", { "nodes/n1.yaml": "roles: [r]\n", "roles/r.yaml": "address: x\n" }, ["roles/r.yaml:1:1: error: a role has no address"]],
     ["a section that is a list", { "nodes/n1.yaml": "things:\n  - jq\n" }, ["nodes/n1.yaml:2:3: error: things must be a map"]],

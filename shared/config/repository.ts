@@ -8,8 +8,16 @@ import { CLUSTER_FILE, NODES_MAX, readLayout } from "./layout.ts";
 import type { Layout } from "./layout.ts";
 import { parseLocated } from "./explain.ts";
 import { formatPath, locate } from "./located.ts";
-import type { LocatedMap } from "./located.ts";
+import type { LocatedEntry, LocatedMap } from "./located.ts";
 import { mergeSettings } from "./merge.ts";
+import { RECIPIENTS_PATH } from "../secrets/recipients-file.ts";
+import type { Reader } from "../secrets/recipients-file.ts";
+import { Redactor } from "../secrets/redact.ts";
+import { openReview } from "../secrets/review.ts";
+import type { SecretsReview } from "../secrets/review.ts";
+import { fitSection } from "../secrets/section.ts";
+import { Vault } from "../secrets/vault.ts";
+import type { KeySource } from "../secrets/vault.ts";
 import { renderNode } from "./render.ts";
 import type { RenderedNode } from "./render.ts";
 import { layersOf, resolveRoles, rolesOf, unknownRole } from "./roles.ts";
@@ -33,7 +41,7 @@ export type LoadedRepository =
   | { readonly ok: false; readonly diagnostics: readonly Diagnostic[] };
 
 export type LoadedNode =
-  | { readonly ok: true; readonly cluster: Cluster; readonly node: RenderedNode; readonly warnings: readonly Diagnostic[] }
+  | { readonly ok: true; readonly cluster: Cluster; readonly node: RenderedNode; /** Node → its age recipient, of all that have one: by signed history. */ readonly recipients: ReadonlyMap<string, string>; readonly warnings: readonly Diagnostic[] }
   | { readonly ok: false; readonly diagnostics: readonly Diagnostic[] };
 
 /** Loads, checks and renders everything, for every node: what `evenkeel validate` and the hub at a push do. All problems, not the first. */
@@ -48,11 +56,14 @@ export async function loadRepository(tree: FileTree, kinds: readonly SectionKind
   loader.diagnostics.push(...graph.diagnostics, ...checkFleetLock([...files.values()].flatMap(({ name, fleetlock }) => (fleetlock === undefined ? [] : [{ node: name, ...fleetlock.value, located: fleetlock.located }]))));
   const nodes = new Map<NodeName, RenderedNode>();
   const used = new Set<string>();
+  const secrets = await openReview(tree, layout.secrets, layout.hasRecipients ? (layout.sizes.get(RECIPIENTS_PATH) ?? 0) : undefined);
+  loader.diagnostics.push(...secrets.diagnostics);
   const addresses = addressBook(names, files);
   for (const file of files.values()) {
-    const node = await loader.render(file, graph, addresses, used);
+    const node = await loader.render(file, graph, addresses, used, secrets);
     if (node !== undefined) nodes.set(node.name, node);
   }
+  loader.diagnostics.push(...secrets.finish(loader.clusterFile?.cluster.secrets.owners ?? {}, readers(files, graph)));
   const peers = loader.peers(files, graph);
   if (peers !== undefined) for (const [name, node] of nodes) nodes.set(name, loader.resolve(node, peers));
   for (const [name, path] of layout.roles) {
@@ -71,8 +82,8 @@ export async function loadRepository(tree: FileTree, kinds: readonly SectionKind
  * Loads and checks what one node needs: cluster.yaml, its own file, its roles, and the contents that it refers to. What
  * is wrong elsewhere does not keep this node from following; at a push the hub checks all of it.
  */
-export async function loadNode(tree: FileTree, kinds: readonly SectionKind[], name: string): Promise<LoadedNode> {
-  const loader = await openLoader(tree, kinds);
+export async function loadNode(tree: FileTree, kinds: readonly SectionKind[], name: string, key?: KeySource): Promise<LoadedNode> {
+  const loader = await openLoader(tree, kinds, key);
   const { layout } = loader;
   const path = layout.nodes.get(name);
   if (path === undefined) {
@@ -88,9 +99,35 @@ export async function loadNode(tree: FileTree, kinds: readonly SectionKind[], na
   if (node !== undefined && loader.mindsOthers(node)) node = loader.resolveAmong(node, files);
   const references = [own, ...loader.roles.values()].flatMap((file) => file?.roles ?? []);
   const places = references.map((reference) => `roles/${reference.name}.yaml`);
-  const diagnostics = sortDiagnostics([...concerning(layout, places), ...loader.diagnostics]);
+  const diagnostics = loader.redactor.deep(sortDiagnostics([...concerning(layout, places), ...loader.diagnostics]));
   if (loader.clusterFile === undefined || node === undefined || hasErrors(diagnostics)) return { ok: false, diagnostics };
-  return { ok: true, cluster: loader.clusterFile.cluster, node, warnings: diagnostics };
+  const recipients = new Map([...files.values()].flatMap((file) => (file.recipient === undefined ? [] : [[file.name, file.recipient.value] as const])));
+  return { ok: true, cluster: loader.clusterFile.cluster, node, recipients, warnings: diagnostics };
+}
+
+/** Who is there to read secrets. `incomplete` when cluster.yaml, a node or a role cannot be read: what is wrong is in `diagnostics`. */
+export interface KnownReaders {
+  readonly owners: Readonly<Record<string, string>>;
+  readonly nodes: readonly Reader[];
+  readonly incomplete: boolean;
+  readonly diagnostics: readonly Diagnostic[];
+}
+
+/** For whoever encrypts: a repository may well refer to a secret that is not there yet, and is no good as a whole then. */
+export async function loadReaders(tree: FileTree, kinds: readonly SectionKind[]): Promise<KnownReaders> {
+  const loader = await openLoader(tree, kinds);
+  const { layout } = loader;
+  const files = loader.readNodes([...layout.nodes.keys()]);
+  for (const name of layout.roles.keys()) loader.readRole(name);
+  const graph = resolveRoles(loader.roles, new Set(layout.roles.keys()));
+  const incomplete = loader.clusterFile === undefined || files.size < layout.nodes.size || graph.closures.size < layout.roles.size;
+  const diagnostics = sortDiagnostics([...loader.diagnostics, ...graph.diagnostics].filter((each) => each.severity === "error"));
+  return { owners: loader.clusterFile?.cluster.secrets.owners ?? {}, nodes: readers(files, graph), incomplete, diagnostics };
+}
+
+/** All nodes as far as secrets are concerned. */
+function readers(files: ReadonlyMap<string, SettingsFile>, graph: RoleGraph): readonly Reader[] {
+  return [...files.values()].map((file) => ({ name: file.name, roles: rolesOf(file, graph.closures).names, ...(file.recipient && { recipient: file.recipient.value }) }));
 }
 
 /** What the layout says about cluster.yaml and the files that this node uses; the rest is not its business. */
@@ -110,7 +147,7 @@ function addressBook(names: readonly string[], files: ReadonlyMap<string, Settin
 }
 
 /** Reads the listing, and then all YAML files at once: a tree that asks a process for bytes can so ask once. */
-async function openLoader(tree: FileTree, kinds: readonly SectionKind[]): Promise<Loader> {
+async function openLoader(tree: FileTree, kinds: readonly SectionKind[], key?: KeySource): Promise<Loader> {
   const layout = await readLayout(tree);
   const bytes = new Map<string, Uint8Array>();
   const wanted = [...(layout.hasCluster ? [CLUSTER_FILE] : []), ...layout.nodes.values(), ...layout.roles.values()];
@@ -119,9 +156,15 @@ async function openLoader(tree: FileTree, kinds: readonly SectionKind[]): Promis
       if (checkSize(path, layout.sizes.get(path) ?? 0) === undefined) bytes.set(path, await tree.read(path));
     }),
   );
-  const loader = new Loader(kinds, layout, bytes, new Contents(tree, layout.contents));
+  const loader = new Loader(kinds, layout, bytes, new Contents(tree, layout.contents), new Vault(tree, layout.secrets, key));
   loader.readCluster();
   return loader;
+}
+
+/** Another node's section: of its secrets, those that this one has opened as well, and stand-ins for the others. */
+function parsePeer(kind: SectionKind, entry: LocatedEntry, vault: Vault) {
+  const fitted = fitSection(kind.schema, entry.value, vault);
+  return parseLocated(kind.schema, fitted.located, entry.keySpan, [kind.name], { except: fitted.unfit });
 }
 
 /** What the kinds see of each other node: name, address, and its section before `resolve`, by kind. */
@@ -137,15 +180,22 @@ class Loader {
   readonly #kinds: readonly SectionKind[];
   readonly #bytes: ReadonlyMap<string, Uint8Array>;
   readonly #contents: Contents;
+  readonly #vault: Vault;
   readonly #rolesRead = new Set<string>();
   /** Node → its merged settings with their places. */
   readonly #located = new Map<string, LocatedMap>();
 
-  constructor(kinds: readonly SectionKind[], layout: Layout, bytes: ReadonlyMap<string, Uint8Array>, contents: Contents) {
+  constructor(kinds: readonly SectionKind[], layout: Layout, bytes: ReadonlyMap<string, Uint8Array>, contents: Contents, vault: Vault) {
     this.layout = layout;
     this.#kinds = kinds;
     this.#bytes = bytes;
     this.#contents = contents;
+    this.#vault = vault;
+  }
+
+  /** A schema, a kind or a template may quote what it complains about. */
+  get redactor(): Redactor {
+    return new Redactor(this.#vault.opened.values());
   }
 
   readCluster(): void {
@@ -202,7 +252,7 @@ class Loader {
   async checkUnused(role: SettingsFile, graph: RoleGraph): Promise<void> {
     const included = rolesOf(role, graph.closures).names;
     const settings = layersOf(role, included, this.roles, graph.closures, this.clusterFile?.vars);
-    const rendered = await renderNode({ file: role, roles: included, settings, cluster: undefined, kinds: this.#kinds, nodes: [], contents: this.#contents });
+    const rendered = await renderNode({ file: role, roles: included, settings, cluster: undefined, kinds: this.#kinds, nodes: [], contents: this.#contents, vault: this.#vault });
     if (!rendered.ok) this.diagnostics.push(...rendered.diagnostics.filter((each) => each.severity === "error"));
   }
 
@@ -234,9 +284,9 @@ class Loader {
       const sections = new Map<string, unknown>();
       for (const kind of minding) {
         const entry = merged?.kind === "map" ? merged.entries.get(kind.name) : undefined;
-        const parsed = entry === undefined ? undefined : parseLocated(kind.schema, entry.value, entry.keySpan, [kind.name]);
-        if (parsed?.ok === false) return undefined;
-        if (parsed !== undefined) sections.set(kind.name, parsed.value);
+        const parsed = entry === undefined ? undefined : parsePeer(kind, entry, this.#vault);
+        if (parsed?.ok === false && parsed.diagnostics.length > 0) return undefined;
+        if (parsed?.ok === true) sections.set(kind.name, parsed.value);
       }
       peers.push({ name, ...(file.address && { address: file.address.value }), sections });
     }
@@ -261,7 +311,7 @@ class Loader {
   }
 
   /** Undefined when something that the node needs is wrong; that has been told then. */
-  async render(file: SettingsFile, graph: RoleGraph, addresses: TemplateData["cluster"]["nodes"], used: Set<string>): Promise<RenderedNode | undefined> {
+  async render(file: SettingsFile, graph: RoleGraph, addresses: TemplateData["cluster"]["nodes"], used: Set<string>, secrets?: SecretsReview): Promise<RenderedNode | undefined> {
     const known = new Set(this.layout.roles.keys());
     for (const reference of file.roles) {
       used.add(reference.name);
@@ -271,7 +321,8 @@ class Loader {
     for (const role of roles.names) used.add(role);
     const settings = layersOf(file, roles.names, this.roles, graph.closures, this.clusterFile?.vars);
     const cluster = roles.complete ? this.clusterFile?.cluster : undefined;
-    const rendered = await renderNode({ file, roles: roles.names, settings, cluster, kinds: this.#kinds, nodes: addresses, contents: this.#contents });
+    const reader: Reader = { name: file.name, roles: roles.names, ...(file.recipient && { recipient: file.recipient.value }) };
+    const rendered = await renderNode({ file, roles: roles.names, settings, cluster, kinds: this.#kinds, nodes: addresses, contents: this.#contents, vault: this.#vault, ...(secrets && { checkUse: ({ name, span }) => secrets.problem(name, span, reader) }) });
     this.diagnostics.push(...(rendered.ok ? rendered.warnings : rendered.diagnostics));
     if (rendered.ok) this.#located.set(file.name, rendered.located);
     return rendered.ok ? rendered.node : undefined;

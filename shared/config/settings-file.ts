@@ -26,6 +26,8 @@ export interface SettingsFile {
   readonly settings: LocatedMap;
   readonly roles: readonly RoleReference[];
   readonly address?: { readonly value: string; readonly located: Located };
+  /** Its age recipient. */
+  readonly recipient?: { readonly value: string; readonly located: Located };
   /** The machine runs no agent of ours; then there are no roles and no settings. */
   readonly fleetlock?: { readonly value: FleetLockMember; readonly located: Located };
   /** Where the file begins, for problems that have no other place. */
@@ -48,25 +50,27 @@ export function readSettingsFile(what: "node" | "role", name: string, path: stri
   if (!parsed.ok) return { value: undefined, diagnostics: parsed.diagnostics };
   const diagnostics: Diagnostic[] = [];
   const settings = new Map<string, LocatedEntry>();
-  const known = ["roles", "vars", ...(what === "node" ? ["address", "fleetlock"] : []), ...kinds.map((kind) => kind.name)];
+  const known = ["roles", "vars", ...(what === "node" ? ["address", "recipient", "fleetlock"] : []), ...kinds.map((kind) => kind.name)];
   for (const [key, entry] of parsed.root.entries) {
-    if (key === "roles" || ((key === "address" || key === "fleetlock") && what === "node")) continue;
+    if (key === "roles" || ((key === "address" || key === "recipient" || key === "fleetlock") && what === "node")) continue;
     if (!known.includes(key)) diagnostics.push(unknownSection(what, key, entry.keySpan, known));
     else if (isEmpty(entry.value)) continue;
     else if (entry.value.kind === "map" || (entry.value.kind === "scalar" && entry.value.value === null)) settings.set(key, entry);
     else diagnostics.push(errorAt(entry.value.span, `${key} must be a map, such as \`name: value\``, entry.value.kind === "list" ? "remove the leading `- `, and write `name: value`" : undefined));
   }
   const roles = readRoles(parsed.root.entries.get("roles"), diagnostics);
-  const address = readAddress(what === "node" ? parsed.root.entries.get("address") : undefined, diagnostics);
+  const address = readText("address", what === "node" ? parsed.root.entries.get("address") : undefined, diagnostics);
+  const recipient = readText("recipient", what === "node" ? parsed.root.entries.get("recipient") : undefined, diagnostics);
   const fleetlock = readFleetLock(what === "node" ? parsed.root.entries.get("fleetlock") : undefined, parsed.root, diagnostics);
   const start: Span = { source: parsed.source, start: 0, end: 1 };
-  const value: SettingsFile = { name, path, settings: { ...parsed.root, entries: settings }, roles, ...(address && { address }), ...(fleetlock && { fleetlock }), start };
+  const value: SettingsFile = { name, path, settings: { ...parsed.root, entries: settings }, roles, ...(address && { address }), ...(recipient && { recipient }), ...(fleetlock && { fleetlock }), start };
   // What is well written is looked at further, so that one run tells of all mistakes.
   return { value, diagnostics };
 }
 
 function unknownSection(what: "node" | "role", key: string, span: Span, known: readonly string[]): Diagnostic {
   if (key === "address") return errorAt(span, "a role has no address", "write address: in the node's own file");
+  if (key === "recipient") return errorAt(span, "a role has no recipient: each node has a key of its own", "write recipient: in the node's own file");
   if (key === "fleetlock") return errorAt(span, "a role has no fleetlock: each machine has an id of its own", "write fleetlock: in the node's own file");
   if (Object.hasOwn(Cluster.shape, key)) return errorAt(span, `${key} belongs in cluster.yaml`);
   return errorAt(span, `unknown section ${JSON.stringify(key)}`, suggest(key, known) === undefined ? `a ${what} can have: ${known.join(", ")}` : didYouMean(key, known));
@@ -92,9 +96,9 @@ function readRoles(entry: LocatedEntry | undefined, diagnostics: Diagnostic[]): 
   return references;
 }
 
-function readAddress(entry: LocatedEntry | undefined, diagnostics: Diagnostic[]): { value: string; located: Located } | undefined {
+function readText(field: "address" | "recipient", entry: LocatedEntry | undefined, diagnostics: Diagnostic[]): { value: string; located: Located } | undefined {
   if (entry === undefined) return undefined;
-  const parsed = parseLocated(nodeFields.address, entry.value, entry.keySpan, ["address"]);
+  const parsed = parseLocated(nodeFields[field], entry.value, entry.keySpan, [field]);
   if (parsed.ok) return parsed.value === undefined ? undefined : { value: parsed.value, located: entry.value };
   diagnostics.push(...parsed.diagnostics);
   return undefined;

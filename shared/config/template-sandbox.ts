@@ -3,7 +3,7 @@
  * share nothing with us. It takes away what would make a render differ from the next (clock, random, locale) or could
  * wait (Atomics), makes `it` strict, and defines `render(path)` and `renderAll(paths)`, which answer in JSON.
  */
-export function sandbox(data: string, limits: string): string {
+export function sandbox(data: string, limits: string, secrets: string): string {
   return `"use strict";
 for (const name of ["Date", "Temporal", "Intl", "performance", "console", "Atomics", "SharedArrayBuffer", "WebAssembly", "WeakRef", "FinalizationRegistry"]) delete globalThis[name];
 Math.random = undefined;
@@ -18,6 +18,11 @@ const { render, renderAll } = (() => {
   const isArray = Array.isArray;
   const data = ${data};
   const limits = ${limits};
+  const secrets = ${secrets};
+  data.secret = (name) => {
+    if (hasOwn(secrets, name)) return secrets[name];
+    throw new TemplateFailure("it.secret takes the name of a secret, in quotes; there is no " + stringify(name));
+  };
 
   class TemplateFailure extends Error {
     constructor(message, unknown) { super(message); this.unknown = unknown; }

@@ -14,7 +14,7 @@ export const TEMPLATE_OUTPUT_MAX = 4 * 1024 * 1024;
 /** How deep templates may include templates. */
 export const TEMPLATE_INCLUDE_DEPTH_MAX = 8;
 
-/** What a template sees as `it`. Whatever is not there is an error when a template asks for it. */
+/** What a template sees as `it`, with `it.secret("NAME")` beside it. Whatever is not there is an error when a template asks for it. */
 export interface TemplateData {
   readonly node: { readonly name: string; readonly address?: string };
   readonly vars: Readonly<Record<string, unknown>>;
@@ -27,6 +27,8 @@ export interface Template {
   readonly source: Source;
   /** Templates below files/ that it includes by name. */
   readonly includes: readonly string[];
+  /** Secrets that it asks for, and where. */
+  readonly secrets: readonly { readonly name: string; readonly start: number; readonly end: number }[];
   readonly script: vm.Script;
 }
 
@@ -55,13 +57,13 @@ export function compileTemplate(path: string, bytes: Uint8Array): CompiledTempla
   }
   // import() would answer with a promise of our own realm, and so lead out of the template's (measured, Node 26.10).
   const importing = ast.find((item) => typeof item !== "string" && /\bimport\b/.test(item.val));
-  if (typeof importing === "object") return fail(errorOnLine(source, importing.lineNo ?? 1, "a template cannot import", "it sees it.node, it.vars and it.cluster, and can include(\"other.eta\")", "import"));
+  if (typeof importing === "object") return fail(errorOnLine(source, importing.lineNo ?? 1, "a template cannot import", "it sees it.node, it.vars, it.cluster and it.secret(\"NAME\"), and can include(\"other.eta\")", "import"));
   const body = terminated(eta.compileBody(ast));
   const code = `templates[${JSON.stringify(path)}] = function (it, __eta, include) {"use strict";\n${body}\n};`;
   try {
     // Parsed alone, a body cannot close the function around it: so defining the function runs nothing of the template.
     vm.compileFunction(`"use strict";\n${body}`, ["it", "__eta", "include"], { filename: "template" });
-    return { ok: true, template: { path, source, includes: includedIn(text), script: new vm.Script(code, { filename: "template" }) } };
+    return { ok: true, template: { path, source, includes: includedIn(text), secrets: secretsIn(text), script: new vm.Script(code, { filename: "template" }) } };
   } catch (error) {
     const generated = Number(/^template:(\d+)/.exec((error as Error).stack ?? "")?.[1] ?? 1);
     return fail(errorOnLine(source, templateLine(code, generated), `JavaScript in the template: ${(error as Error).message}`));
@@ -77,10 +79,12 @@ export class TemplateRenderer {
   readonly #templates: ReadonlyMap<string, Template>;
   readonly #data: TemplateData;
   readonly #timeoutMs: number;
+  readonly #secrets: ReadonlyMap<string, string>;
   #context: vm.Context | undefined;
 
-  constructor(templates: ReadonlyMap<string, Template>, data: TemplateData, timeoutMs: number = TEMPLATE_TIME_MS_MAX) {
+  constructor(templates: ReadonlyMap<string, Template>, data: TemplateData, timeoutMs: number = TEMPLATE_TIME_MS_MAX, secrets: ReadonlyMap<string, string> = new Map()) {
     this.#templates = templates;
+    this.#secrets = secrets;
     this.#data = data;
     this.#timeoutMs = timeoutMs;
   }
@@ -127,7 +131,7 @@ export class TemplateRenderer {
   #realm(): vm.Context {
     const context = vm.createContext(vm.constants.DONT_CONTEXTIFY, { codeGeneration: { strings: false, wasm: false }, microtaskMode: "afterEvaluate" });
     const limits = { outputMax: TEMPLATE_OUTPUT_MAX, includeDepthMax: TEMPLATE_INCLUDE_DEPTH_MAX };
-    vm.runInContext(sandbox(JSON.stringify(this.#data), JSON.stringify(limits)), context);
+    vm.runInContext(sandbox(JSON.stringify(this.#data), JSON.stringify(limits), JSON.stringify(Object.fromEntries(this.#secrets))), context);
     for (const template of this.#templates.values()) template.script.runInContext(context);
     return context;
   }
@@ -146,7 +150,7 @@ export class TemplateRenderer {
   #undefinedHelp(name: string): string {
     if (["Date", "Temporal", "Intl", "performance"].includes(name)) return "a template has no clock: it must give the same text each time it is rendered";
     if (Object.hasOwn(this.#data.vars, name)) return `write it.vars.${name}`;
-    if (name === "vars" || name === "node" || name === "cluster") return `write it.${name}`;
+    if (name === "vars" || name === "node" || name === "cluster" || name === "secret") return `write it.${name}`;
     return didYouMean(name, Object.keys(this.#data.vars))?.replace(/"(.*)"/, "it.vars.$1") ?? "a template sees it.node, it.vars and it.cluster";
   }
 }
@@ -166,6 +170,15 @@ interface Failure {
 /** Names of the templates that a template's text includes. They are found by reading, so that nothing is looked up while it runs. */
 function includedIn(text: string): readonly string[] {
   return [...new Set([...text.matchAll(/\binclude\(\s*(["'`])([^"'`\\$\n]+)\1/g)].map((match) => match[2] ?? ""))];
+}
+
+/** Names of the secrets that a template asks for; found by reading, so that they are at hand before it runs. */
+function secretsIn(text: string): Template["secrets"] {
+  return [...text.matchAll(/\bit\.secret\(\s*(["'`])([^"'`\\$\n]+)\1/g)].map((match) => {
+    const name = match[2] ?? "";
+    const start = match.index + match[0].length - 1 - name.length;
+    return { name, start, end: start + name.length };
+  });
 }
 
 type Ast = ReturnType<typeof eta.parse>;

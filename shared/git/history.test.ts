@@ -53,7 +53,7 @@ function commit(signer: string | null, subject: string, signers?: readonly Signe
 }
 
 let scratches = 0;
-function verify(from: string | null, to: string, signers: readonly Signer[]): Promise<Verdict> {
+function verify(from: string | null, to: string, signers: readonly Signer[], previews = false): Promise<Verdict> {
   const directory = join(root, `scratch-${(scratches += 1)}`);
   execFileSync("mkdir", ["-m", "700", directory]);
   return verifyHistory({
@@ -61,6 +61,7 @@ function verify(from: string | null, to: string, signers: readonly Signer[]): Pr
     from,
     to,
     signers,
+    ...(previews && { previews }),
     signersIn: (bytes) => (JSON.parse(new TextDecoder().decode(bytes)) as { signers?: Signer[] }).signers ?? null,
     scratch: {
       directory,
@@ -102,6 +103,22 @@ describe("the signed history", () => {
     const tip = commit("anna", "second", undefined, "-m", "Evenkeel-Allow-Removals: 12");
     const verdict = await verify(base, tip, [anna]);
     expect(verdict).toMatchObject({ ok: true, commits: [{ id: tip, signer: "anna", subject: "second", removalsAllowed: 12 }] });
+  });
+
+  test("a throw-away preview is never believed, nor what builds on it; only who plans may look at it", async () => {
+    fresh();
+    const preview = commit("anna", "look at this", undefined, "-m", "Evenkeel-Preview: wc-anna-1");
+    const verdict = await verify(base, preview, [anna]);
+    expect(verdict).toMatchObject({ ok: false, code: "preview", commit: preview, message: expect.stringMatching(/throw-away preview \(Evenkeel-Preview: wc-anna-1\).*git reset --soft/) });
+    expect(await verify(null, preview, [anna])).toMatchObject({ ok: false, code: "preview" });
+    const above = commit("anna", "on top of it");
+    expect(await verify(base, above, [anna])).toMatchObject({ ok: false, code: "preview", commit: preview });
+    git("checkout", "-q", "--detach", base);
+    git("-c", "gpg.format=ssh", "-c", "user.name=T", "-c", "user.email=t@example", "merge", "-q", "--no-ff", `-S${join(root, "anna")}`, "-m", "bring it in", preview);
+    expect(await verify(base, git("rev-parse", "HEAD"), [anna])).toMatchObject({ ok: false, code: "preview", commit: preview });
+    expect(await verify(base, preview, [anna], true)).toMatchObject({ ok: true, commits: [{ id: preview, preview: "wc-anna-1" }] });
+    fresh();
+    expect(await verify(base, commit("anna", "only mentions Evenkeel-Preview: x"), [anna])).toMatchObject({ ok: true, commits: [{ preview: null }] });
   });
 
   test("a trailer may go over several lines, as git allows", async () => {

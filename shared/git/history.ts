@@ -2,6 +2,7 @@ import type { CommitId } from "../ids.ts";
 import type { Git } from "./git.ts";
 import { makeKeyring } from "./keyring.ts";
 import type { Scratch } from "./keyring.ts";
+import { PREVIEW_TRAILER } from "../protocol/preview.ts";
 import { keyOf } from "./signers.ts";
 import type { Signer } from "./signers.ts";
 
@@ -11,6 +12,8 @@ import type { Signer } from "./signers.ts";
  * - It must descend from the last commit believed: never back, never sideways.
  * - Every commit in between must be signed, each by a signer in force at *all* of its parents. So a key that was taken out
  *   cannot come back by a side branch, and a new key is let in by a commit that an old one signs (rotation).
+ * - None of them may be a throw-away preview (`Evenkeel-Preview:` in its message), which its signer made to be looked at and
+ *   not to be applied: whoever holds the repository could else pass it off as the main branch.
  * - Nothing moves before all of it has been checked.
  *
  * The node and the hub's pre-receive run the same code; the node's answer is the one that counts.
@@ -26,6 +29,8 @@ export interface HistoryQuestion {
   /** Reads the signers out of a commit's cluster.yaml; null when it names none that can be read. */
   readonly signersIn: (clusterYaml: Uint8Array) => readonly Signer[] | null;
   readonly scratch: Scratch;
+  /** Throw-away previews may be among the commits: only for who plans them, and applies nothing. */
+  readonly previews?: true;
 }
 
 export interface VerifiedCommit {
@@ -35,6 +40,8 @@ export interface VerifiedCommit {
   readonly signer: string;
   /** `Evenkeel-Allow-Removals: N` in the commit's message. */
   readonly removalsAllowed: number;
+  /** `Evenkeel-Preview: NAME` in the commit's message; null for a commit that may be applied. */
+  readonly preview: string | null;
 }
 
 export type Verdict =
@@ -42,7 +49,7 @@ export type Verdict =
   | { readonly ok: true; readonly commits: readonly VerifiedCommit[]; readonly signers: readonly Signer[] }
   | { readonly ok: false; readonly code: VerdictCode; readonly commit: string; readonly message: string };
 
-export type VerdictCode = "unsigned" | "stranger" | "older" | "rewritten" | "unknown" | "too-many" | "no-signers";
+export type VerdictCode = "unsigned" | "stranger" | "older" | "rewritten" | "unknown" | "too-many" | "no-signers" | "preview";
 
 /** A check of 10,000 signatures takes a minute; a repository that is further ahead than that is not an update. */
 const COMMITS_MAX = 10_000;
@@ -69,9 +76,13 @@ export async function verifyHistory(question: HistoryQuestion): Promise<Verdict>
     const signer = keyring.signerOf(entry);
     const refusal = judge(entry, signer, atParents.length === 0 ? [question.signers] : atParents);
     if (refusal !== null) return refusal;
+    if (entry.preview !== "" && question.previews !== true) {
+      const message = `commit ${short(entry.id)} ("${entry.subject}") is a throw-away preview (${PREVIEW_TRAILER}: ${entry.preview.slice(0, 80)}): it is there to be planned, and no node applies it or what builds on it. Commit the change itself: git reset --soft ${short(entry.id)}~1; git commit -S`;
+      return { ok: false, code: "preview", commit: entry.id, message };
+    }
     const inherited = atParents[0] ?? question.signers;
     inForce.set(entry.id, signersAt.get(entry.id) ?? inherited);
-    verified.push({ id: entry.id as CommitId, subject: entry.subject, author: entry.author, signer: signer?.name ?? "", removalsAllowed: entry.removalsAllowed });
+    verified.push({ id: entry.id as CommitId, subject: entry.subject, author: entry.author, signer: signer?.name ?? "", removalsAllowed: entry.removalsAllowed, preview: entry.preview === "" ? null : entry.preview });
   }
   const signers = inForce.get(to) ?? question.signers;
   if (signers.length === 0) return { ok: false, code: "no-signers", commit: to, message: `commit ${short(to)} leaves no signer in ${CLUSTER_FILE}; nobody could ever change this cluster again.` };
@@ -136,11 +147,12 @@ interface LogEntry {
   readonly author: string;
   readonly subject: string;
   readonly removalsAllowed: number;
+  readonly preview: string;
 }
 
 type Log = { readonly ok: true; readonly entries: readonly LogEntry[] } | { readonly ok: false; readonly code: VerdictCode; readonly message: string };
 
-const LOG_FORMAT = ["%H", "%P", "%G?", "%GS", "%GK", "%GP", "%an <%ae>", "%s", "%(trailers:key=Evenkeel-Allow-Removals,valueonly,unfold,separator=%x2C)"].join("%x00");
+const LOG_FORMAT = ["%H", "%P", "%G?", "%GS", "%GK", "%GP", "%an <%ae>", "%s", "%(trailers:key=Evenkeel-Allow-Removals,valueonly,unfold,separator=%x2C)", `%(trailers:key=${PREVIEW_TRAILER},valueonly,unfold,separator=%x2C)`].join("%x00");
 
 async function readLog(git: Git, range: readonly string[], config: readonly string[], env: Readonly<Record<string, string>>): Promise<Log> {
   const output = await git([...config, "log", "--reverse", "--topo-order", `--max-count=${range.length === 1 ? COMMITS_MAX + 1 : 1}`, `--format=${LOG_FORMAT}`, range.at(-1) ?? ""], { env, timeoutMs: LOG_TIMEOUT_MS });
@@ -150,8 +162,8 @@ async function readLog(git: Git, range: readonly string[], config: readonly stri
   return {
     ok: true,
     entries: lines.map((line) => {
-      const [id = "", parents = "", status = "", principal = "", key = "", primaryKey = "", author = "", subject = "", removals = ""] = line.split("\0");
-      return { id, parents: parents.split(" ").filter((parent) => parent !== ""), status, principal, key, primaryKey, author, subject, removalsAllowed: Number(/^\d{1,6}/.exec(removals)?.[0] ?? 0) };
+      const [id = "", parents = "", status = "", principal = "", key = "", primaryKey = "", author = "", subject = "", removals = "", preview = ""] = line.split("\0");
+      return { id, parents: parents.split(" ").filter((parent) => parent !== ""), status, principal, key, primaryKey, author, subject, removalsAllowed: Number(/^\d{1,6}/.exec(removals)?.[0] ?? 0), preview: preview.trim() };
     }),
   };
 }

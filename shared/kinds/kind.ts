@@ -180,6 +180,8 @@ export interface Trigger {
   readonly unit: string;
   /** `reload` falls back to a restart where the unit cannot reload. A unit that is not running is left alone. */
   readonly action: "restart" | "reload";
+  /** The unit is one that the cluster leans on: the step that asks for this waits for the node's turn. */
+  readonly impact?: "disruptive";
 }
 
 export type Step = StepCommon &

@@ -16,6 +16,7 @@ const full = z
     enabled: z.boolean().optional().describe("Started at boot or not; left as it is when not said"),
     running: z.boolean().optional().describe("Running now or not; left as it is when not said"),
     masked: z.boolean().optional().describe("Masked: stopped, and nothing can start it; excludes the other fields but dropIns"),
+    disruptive: z.boolean().optional().describe("The cluster leans on this unit: whatever stops, restarts or reloads it goes node by node, drained, under a lease, and not everywhere at once"),
     unit: content.optional().describe("The whole unit file, kept in /etc/systemd/system"),
     dropIns: z
       .record(dropInName, content)

@@ -1,5 +1,6 @@
 import { describeSource } from "../config/content.ts";
 import { readAccounts } from "./accounts.ts";
+import { markedBefore, markedUnits, withUnitImpact } from "./disruptive-units.ts";
 import { defineKind } from "./kind.ts";
 import type { Owned, ResourceId, Step } from "./kind.ts";
 import { lookAt, lookAtAll, nothingAt, planFile } from "./managed-file.ts";
@@ -36,7 +37,8 @@ export const services = defineKind({
     const written = new Map(names.map((name) => [name, planFiles(name, want[name]!, facts, owned)]));
     const reloads = names.flatMap((name) => planReload(name, facts, written.get(name)!));
     const states = names.flatMap((name) => planState(name, want, facts, [name, templateOf(name)].some((unit) => (written.get(unit) ?? []).length > 0)));
-    return [...pruneServices(want, facts, owned), ...[...written.values()].flat(), ...reloads, ...withClaims(inOrder(states), facts, owned)];
+    const steps = [...pruneServices(want, facts, owned), ...[...written.values()].flat(), ...reloads, ...withClaims(inOrder(states), want, facts, owned)];
+    return withUnitImpact(stoppedFirst(steps, markedBefore(owned)), new Set([...markedUnits(want), ...markedBefore(owned)]));
   },
 
   // A unit of which nothing is said but its file may come and go: what a timer starts each minute is no drift.
@@ -54,6 +56,15 @@ function planFiles(name: string, unit: ServiceEntry, facts: ServicesFacts, owned
       { resource: `services/${path}`, accounts: facts.accounts, owned, ...(restarts ? { common: { then: [{ unit: name, action: "restart" }], impact: "service" } } : {}) },
     ),
   );
+}
+
+/** A unit that waits for the node's turn to be stopped keeps its file until then: without it nobody would know what to stop. */
+function stoppedFirst(steps: readonly Step[], leanedOn: ReadonlySet<string>): readonly Step[] {
+  return steps.map((step) => {
+    const key = step.resource.slice("services/".length);
+    if (step.removes !== true || !key.startsWith("/") || !leanedOn.has(unitOfPath(key))) return step;
+    return { ...step, needs: [`services/${unitOfPath(key)}`] };
+  });
 }
 
 function hasState(unit: ServiceEntry): boolean {
@@ -150,13 +161,13 @@ function inOrder(steps: readonly Step[]): Step[] {
 }
 
 /** The first step that changes a unit's state records what the state was. */
-function withClaims(steps: readonly Step[], facts: ServicesFacts, owned: Owned): Step[] {
+function withClaims(steps: readonly Step[], want: ServicesWant, facts: ServicesFacts, owned: Owned): Step[] {
   const claimed = new Set<string>(owned.keys());
   return steps.map((step) => {
     const unit = step.resource.slice("services/".length);
     if (step.do === "fail" || claimed.has(unit)) return step;
     claimed.add(unit);
     const { loadState, fileState, activeState } = facts.units.get(unit) ?? unknownUnit;
-    return { ...step, claim: { loadState, fileState, activeState } };
+    return { ...step, claim: { loadState, fileState, activeState, ...(want[unit]?.disruptive === true && { disruptive: true }) } };
   });
 }

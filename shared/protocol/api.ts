@@ -25,6 +25,8 @@ export const NodeSummary = z.object({
   commit: CommitId.nullable(),
   converge: ConvergeMessage.nullable(),
   agentVersion: z.string().nullable(),
+  /** Its age recipient as the node says it; `evenkeel secret trust` writes it into the repository. Null when it has said none. */
+  recipient: z.string().nullable(),
   /** Repairs of drift in the last 24 hours. */
   driftRepairs24h: z.number().int().nonnegative(),
 });
@@ -90,6 +92,8 @@ export const EnrolRequest = z.object({
   /** ECDSA-SHA256 over `evenkeel-enrol:<node>:<token>` with that key, base64: the node holds what it sends. */
   proof: z.string().max(512),
   machineId: z.string().regex(/^[0-9a-f]{32}$/),
+  /** Its age recipient: noted in the audit log, and believed by nobody. */
+  recipient: z.string().regex(/^age1[a-z0-9]{58}$/).optional(),
 });
 export type EnrolRequest = z.output<typeof EnrolRequest>;
 

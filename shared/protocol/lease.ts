@@ -1,5 +1,6 @@
 import * as z from "zod";
 import { BootId, CommitId, LeaseId } from "../ids.ts";
+import { OUTCOMES } from "./report.ts";
 import { UpdateOrder, UpdateResult } from "./updates.ts";
 
 /**
@@ -16,6 +17,8 @@ const why = z.string().max(2_000);
 export const Work = z.discriminatedUnion("do", [
   z.object({ do: z.literal("update"), order: UpdateOrder }),
   z.object({ do: z.literal("reboot") }),
+  /** Apply what the node holds back of the commit that it has chosen itself: the order names none. */
+  z.object({ do: z.literal("converge") }),
   /** Stay drained, for somebody's hands, across reboots, until the order `finish`. */
   z.object({ do: z.literal("hold") }),
 ]);
@@ -27,6 +30,8 @@ export const WorkResult = z.object({
   /** What went wrong, and what to do next; null when all went well. */
   failure: why.nullable(),
   update: UpdateResult.nullable(),
+  /** What a `converge` applied; missing for other work. */
+  commit: CommitId.optional(),
 });
 export type WorkResult = z.output<typeof WorkResult>;
 
@@ -73,6 +78,17 @@ export const NodeLease = z.object({
 });
 export type NodeLease = z.output<typeof NodeLease>;
 
+/** What a node came to with the commit that it chose last. */
+export const CommitStanding = z.object({
+  commit: CommitId,
+  outcome: z.enum(OUTCOMES),
+  /** Resources that it leaves as they are until it has a lease for them. */
+  heldBack: z.array(z.string().max(512)).max(20),
+  /** What failed first, or why the run was stopped; null when nothing did. */
+  failure: z.string().max(500).nullable(),
+});
+export type CommitStanding = z.output<typeof CommitStanding>;
+
 /** Node to hub, retained: all that the coordinator knows of a node. */
 export const LeaseMessage = z.object({
   v: z.literal(1),
@@ -89,6 +105,8 @@ export const LeaseMessage = z.object({
   epochSeen: z.number().int().nonnegative(),
   /** What the node has converged to; null when it has not, or is failing. */
   commit: CommitId.nullable(),
+  /** Missing until this start of the agent has compared the node with a commit. */
+  standing: CommitStanding.optional(),
   healthy: z.boolean(),
   /** Why it is not healthy. */
   trouble: z.array(z.string().max(500)).max(20),

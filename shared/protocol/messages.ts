@@ -1,7 +1,9 @@
 import * as z from "zod";
 import { BootId, CommitId } from "../ids.ts";
+import { commitOrder } from "./commit.ts";
 import { leaseOrders } from "./lease.ts";
 import { ConvergeReport, OUTCOMES, PlanReport, Problem } from "./report.ts";
+import { valueEvents, valueOrders } from "./values.ts";
 
 /**
  * The bodies of all MQTT messages. Each carries `v`, the version of its shape; a reader drops (and counts) what it cannot
@@ -28,6 +30,8 @@ export const StateMessage = z.discriminatedUnion("online", [
     stream: z.uuid(),
     /** The highest commit ever applied, from the node's own disk. */
     mark: CommitId.nullable(),
+    /** The node's age recipient as it says itself. People see it; what is encrypted to goes by the repository. */
+    recipient: z.string().regex(/^age1[a-z0-9]{58}$/).optional(),
   }),
   z.object({ ...versioned, online: z.literal(false) }),
 ]);
@@ -41,6 +45,8 @@ export const ConvergeMessage = z.object({
   outcome: z.enum([...OUTCOMES, "running", "none"]),
   at: z.iso.datetime(),
   failing: z.array(z.object({ resource: z.string().max(512), error: z.string().max(2_000) })).max(20),
+  /** What waits for this node's turn, or for another node's value; missing when nothing does. */
+  held: z.array(z.string().max(512)).max(20).optional(),
   /** A candidate that was refused, and why; the node keeps `commit`. */
   refused: z.object({ commit: z.string().max(64), message: z.string().max(4_000), at: z.iso.datetime() }).nullable(),
   problems: z.array(Problem).max(20),
@@ -66,6 +72,7 @@ export const EventMessage = z.object({
     z.object({ kind: z.literal("refused"), commit: z.string().max(64), message: z.string().max(4_000), at: z.iso.datetime() }),
     /** Reports were dropped because the spool was full while the hub was away. */
     z.object({ kind: z.literal("dropped"), count: z.number().int().positive() }),
+    ...valueEvents,
   ]),
 });
 export type EventMessage = z.output<typeof EventMessage>;
@@ -79,11 +86,20 @@ export const OrderMessage = z.discriminatedUnion("kind", [
   /** The answer to an `online` state: the highest commit the hub ever saw this node apply. It can only tighten. */
   z.object({ ...versioned, kind: z.literal("mark"), commit: CommitId.nullable() }),
   /** "Plan this branch (or main) against the machine as it is, and tell me." */
-  z.object({ ...versioned, kind: z.literal("plan"), id: z.string().max(64), branch: z.string().regex(/^(?!-)[\w./-]{1,255}$/).nullable() }),
+  z.object({
+    ...versioned,
+    kind: z.literal("plan"),
+    id: z.string().max(64),
+    branch: z.string().regex(/^(?!-)[\w./-]{1,255}$/).nullable(),
+    /** The branch must stand there, or the answer would be about something else. */
+    commit: CommitId.optional(),
+  }),
   /** "Your certificate has been revoked" or "another machine has your id": say so in the log, and stay away for a while. */
   z.object({ ...versioned, kind: z.literal("refused"), message: z.string().max(1_000) }),
   /** "Fetch the package lists and tell what is pending." */
   z.object({ ...versioned, kind: z.literal("updates") }),
+  ...valueOrders,
+  commitOrder,
   ...leaseOrders,
 ]);
 export type OrderMessage = z.output<typeof OrderMessage>;

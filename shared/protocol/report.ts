@@ -9,7 +9,7 @@ import { CommitId } from "../ids.ts";
 export const IMPACTS = ["none", "service", "network", "disruptive", "reboot"] as const;
 
 /** Bounds of one report, so that no node can fill the hub. Longer texts are cut in the middle, longer lists at the end. */
-export const reportLimits = { changesMax: 500, textCharsMax: 4_000, diffCharsMax: 16_000, problemsMax: 50 } as const;
+export const reportLimits = { changesMax: 500, textCharsMax: 4_000, diffCharsMax: 16_000, problemsMax: 50, heldMax: 100 } as const;
 
 export const Change = z.object({
   resource: z.string().max(512),
@@ -17,7 +17,13 @@ export const Change = z.object({
   action: z.string().max(512),
   why: z.string().max(reportLimits.textCharsMax),
   impact: z.enum(IMPACTS),
-  result: z.enum(["planned", "done", "failed", "blocked"]),
+  /** It cannot be taken back, and why. */
+  oneWay: z.string().max(reportLimits.textCharsMax).optional(),
+  /**
+   * `blocked`: something that it needs failed, or a guard holds it. `held`: it takes down what the cluster leans on, and waits
+   * for this node's turn. `waiting`: for a value that another node is asked to make.
+   */
+  result: z.enum(["planned", "done", "failed", "blocked", "held", "waiting"]),
   /** Why it failed or what blocks it, and the end of the program's output. */
   error: z.string().max(reportLimits.textCharsMax).optional(),
   /** A unified diff, where content changes and may be shown. */
@@ -40,6 +46,8 @@ export const OUTCOMES = [
   "converged",
   /** At least one resource failed, is blocked, or came back different at the second look. */
   "failed",
+  /** All is done that may be done now. The rest waits: for this node's turn (a lease), or for what another node makes. */
+  "held",
   /** A guard refused the run; nothing was changed. */
   "stopped",
   /** Ended by a signal or a crash in the middle; the next run repairs. */
@@ -49,13 +57,15 @@ export const OUTCOMES = [
 export const ConvergeReport = z.object({
   commit: CommitId,
   /** Why the agent looked. */
-  cause: z.enum(["start", "push", "drift", "sweep", "asked", "retry"]),
+  cause: z.enum(["start", "push", "drift", "sweep", "asked", "retry", "lease"]),
   /** ISO 8601, UTC, by the node's own clock. */
   startedAt: z.iso.datetime(),
   tookMs: z.number().nonnegative(),
   outcome: z.enum(OUTCOMES),
   changes: z.array(Change).max(reportLimits.changesMax),
   problems: z.array(Problem).max(reportLimits.problemsMax),
+  /** Resources that are left as they are until the node has a lease; missing when there are none. */
+  held: z.array(z.string().max(512)).max(reportLimits.heldMax).optional(),
   /** How many resources the node's sections declare. */
   resources: z.number().int().nonnegative(),
   /** How many processes were started for it: the number that the agent is measured by. */

@@ -1,10 +1,14 @@
 import * as z from "zod";
-import { LeaseId, NodeName } from "../ids.ts";
+import { CommitId, LeaseId, NodeName } from "../ids.ts";
 import { CheckState } from "./checks.ts";
 import { WorkResult } from "./lease.ts";
 import { PinnedVersion, TriState, VersionChange } from "./updates.ts";
 
 /** What the API, the page and the command line say about slots, rollouts and why a node waits. Times are ISO 8601, UTC. */
+
+/** `change`: what nodes hold back of a commit, because it takes down what the cluster leans on. */
+export const ROLLOUT_KINDS = ["update", "reboot", "change"] as const;
+export const WORKS = ["update", "reboot", "converge", "hold"] as const;
 
 const time = z.iso.datetime();
 const text = z.string();
@@ -36,7 +40,7 @@ export const LeaseView = z.object({
   id: LeaseId,
   node: NodeName,
   holder: z.enum(["agent", "fleetlock", "script"]),
-  work: z.enum(["update", "reboot", "hold"]),
+  work: z.enum(WORKS),
   by: text,
   rollout: text.nullable(),
   phase: z.enum(["draining", "drained", "confirmed", "aborting", "checking", "soaking", "held"]),
@@ -49,7 +53,7 @@ export const LeaseView = z.object({
 });
 export type LeaseView = z.output<typeof LeaseView>;
 
-export const RequestView = z.object({ id: LeaseId, node: NodeName, work: z.enum(["update", "reboot", "hold"]), by: text, rollout: text.nullable(), requestedAt: time, denials: z.array(DenialView) });
+export const RequestView = z.object({ id: LeaseId, node: NodeName, work: z.enum(WORKS), by: text, rollout: text.nullable(), requestedAt: time, denials: z.array(DenialView) });
 export type RequestView = z.output<typeof RequestView>;
 
 /** `what` is a node's name, or `*` for the whole cluster. */
@@ -94,7 +98,9 @@ export const ROLLOUT_PHASES = ["running", "halted", "done", "cancelled"] as cons
 
 export const RolloutView = z.object({
   id: text,
-  kind: z.enum(["update", "reboot"]),
+  kind: z.enum(ROLLOUT_KINDS),
+  /** Of a `change`: the commit whose disruptive steps roll. */
+  commit: CommitId.optional(),
   /** A person's name, or `window night`. */
   startedBy: text,
   startedAt: time,
@@ -135,6 +141,18 @@ export const NodeUpdates = z.object({
 });
 export type NodeUpdates = z.output<typeof NodeUpdates>;
 
+/** How a commit goes to the nodes, when it goes to the canary first. */
+export const CommitView = z.object({
+  commit: CommitId,
+  canaries: z.array(NodeName),
+  /** `waiting`: the canary has not come to it yet; `watched`: it holds it, and is watched; `bad`: it does not do well with it; `released`: everybody takes it. */
+  state: z.enum(["waiting", "watched", "bad", "released"]),
+  /** A sentence: who waits for what. */
+  text,
+  cure: text,
+});
+export type CommitView = z.output<typeof CommitView>;
+
 export const CoordinationSummary = z.object({
   groups: z.array(GroupView),
   leases: z.array(LeaseView),
@@ -142,6 +160,8 @@ export const CoordinationSummary = z.object({
   holds: z.array(HoldView),
   /** The one that runs or is halted; else the last one; null before the first. */
   rollout: RolloutView.nullable(),
+  /** The newest commit, while `rollout: canary` is in force; missing when commits go everywhere at once. */
+  commit: CommitView.optional(),
   /** When updates roll next by themselves. */
   nextWindow: z.object({ name: text, opensAt: time, closesAt: time }).nullable(),
   blackout: z.object({ until: time, why: text }).nullable(),
@@ -169,7 +189,7 @@ const why = z.string().trim().min(1, "say why: it is kept, and shown to whoever 
 
 /** `POST /rollouts` */
 export const RolloutStart = z.object({
-  kind: z.enum(["update", "reboot"]),
+  kind: z.enum(ROLLOUT_KINDS),
   /** Without them, all. */
   nodes: z.array(NodeName).min(1).max(1_000).optional(),
   /** Of updates: what the policy says, unless given. */

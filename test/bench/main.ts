@@ -14,6 +14,7 @@ import { drift } from "./drift.ts";
 import { idle } from "./idle.ts";
 import { memory } from "./memory.ts";
 import { coldPlan } from "./plan.ts";
+import { preview } from "./preview.ts";
 import { printRows } from "./print.ts";
 import { push } from "./push.ts";
 import { rollout } from "./rollout.ts";
@@ -24,7 +25,7 @@ import { Solo } from "./solo.ts";
 import { Three } from "./three.ts";
 
 /** In this order: rows that share a machine stand together. */
-const benches: Readonly<Record<string, Bench>> = { idle, plan: coldPlan, scaling, drift, push, memory, cpu, rollout, coordinator };
+const benches: Readonly<Record<string, Bench>> = { idle, plan: coldPlan, scaling, drift, push, preview, memory, cpu, rollout, coordinator };
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -10,6 +10,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { CoordinationTwin } from "../../hub/http/coordination-twin.ts";
 import type { HubEnv } from "../../hub/http/environment.ts";
 import { calmScene, haltedScene, HostileCoordination, manyScene, NAMES, rollingScene, troubledScene } from "../../hub/page/coordination-testdata.ts";
+import { askedPreview, fullPreview, MemoryPreviews, quietPreview } from "../../hub/page/preview-testdata.ts";
 import { pageRoutes } from "../../hub/page/routes.ts";
 import { badCluster, busyCluster, type Cluster, cluster, emptyCluster, failingNode, goodCluster, hostileCluster, manyNodes, MemoryPageData, node, NOW_MS } from "../../hub/page/testdata.ts";
 import { Trial } from "../../hub/trial.ts";
@@ -41,7 +42,7 @@ interface Site {
   readonly asked: { pages: number };
 }
 
-async function open(of: Cluster, coordination: CoordinationTwin | null = null): Promise<Site> {
+async function open(of: Cluster, coordination: CoordinationTwin | null = null, previews: MemoryPreviews | null = null): Promise<Site> {
   const data = new MemoryPageData(of);
   const streams = new Set<() => void>();
   const asked = { pages: 0 };
@@ -64,7 +65,7 @@ async function open(of: Cluster, coordination: CoordinationTwin | null = null): 
     c.set("caller", { kind: "person", name: "anna", role: "admin", via: "session" });
     await next();
   });
-  app.route("/", pageRoutes(data, { nowMs: () => NOW_MS }, undefined, coordination));
+  app.route("/", pageRoutes(data, { nowMs: () => NOW_MS }, undefined, coordination, previews));
   const server = serve({ fetch: app.fetch, hostname: "127.0.0.1", port: 0 }) as Server;
   await once(server, "listening");
   const hushNow = (): void => {
@@ -275,12 +276,18 @@ test("how long it has been so grows by itself, in the same words", async () => {
 });
 
 type Look = readonly [name: string, of: () => Cluster, paths: readonly string[], coordination: (() => CoordinationTwin) | null];
+const PREVIEWS: Readonly<Record<string, () => MemoryPreviews>> = {
+  previews: () => new MemoryPreviews(fullPreview(), quietPreview(), askedPreview()),
+  "long words previews": () => new MemoryPreviews(fullPreview("x".repeat(200), "x".repeat(400))),
+};
 const LOOKS: readonly Look[] = [
   ["good", goodCluster, ["/", "/nodes/n1", "/commits", "/nodes/n9"], null],
   ["bad", badCluster, ["/", "/nodes/n2", "/nodes/n4", "/nodes/n6", "/converges/209", "/commits"], null],
   ["empty", emptyCluster, ["/", "/commits"], null],
   ["many", manyNodes, ["/", "/commits"], null],
   ["long words", () => hostileCluster("x".repeat(400)), ["/", "/commits"], null],
+  ["previews", five, ["/", "/previews/gzip", "/previews/quiet", "/previews/asked", "/previews/gone"], null],
+  ["long words previews", five, ["/", `/previews/${"x".repeat(200)}`], null],
   ["calm", five, ["/", "/rollout", "/rollouts", "/rollouts/start", "/rollouts/start?kind=update"], calmScene],
   ["rolling", five, ["/", "/rollout", "/nodes/n2", "/rollouts/7c1f-2026-03-14/halt"], rollingScene],
   ["halted", five, ["/rollout", "/rollouts/7c1f-2026-03-14/resume"], haltedScene],
@@ -292,7 +299,7 @@ const LOOKS: readonly Look[] = [
 
 describe.each(["light", "dark"] as const)("in %s", (colorScheme) => {
   test.each(LOOKS)("nothing is wider than a phone of 360 px, nothing complains: %s", async (name, of, paths, coordination) => {
-    const site = await open(of(), coordination?.());
+    const site = await open(of(), coordination?.(), PREVIEWS[name]?.());
     for (const width of [360, 1_200]) {
       const { page, complaints } = await tab({ viewport: { width, height: 800 }, colorScheme });
       for (const path of paths) {

@@ -6,6 +6,8 @@ import { step } from "../../hub/coordinator/step.ts";
 import type { Campaigns } from "../../hub/rollout/campaigns.ts";
 import { noCampaigns } from "../../hub/rollout/campaigns.ts";
 import { Conductor } from "../../hub/rollout/conductor.ts";
+import type { Policy } from "../../hub/rollout/plan.ts";
+import { CommitRollout, Updates } from "../../shared/config/policy.ts";
 import type { CommitId, NodeName } from "../../shared/ids.ts";
 import type { LeaseOrder } from "../../shared/protocol/lease.ts";
 import type { Observer } from "./observer.ts";
@@ -52,6 +54,7 @@ export class Hub {
   #wallOffsetMs = 0;
   #membership: Happening | null = null;
   #seenCommit = "";
+  #agents: readonly string[] = [];
   failingChecks: readonly string[] = [];
   readonly moments: Moment[] = [];
   calm = false;
@@ -77,6 +80,7 @@ export class Hub {
     this.#state = { durable: this.#disk, volatile: emptyVolatile("", world.nowMs) };
     this.#campaigns = this.#campaignsDisk;
     this.#conductor = new Conductor(() => world.chance.uuid(), new Map());
+    this.#follow();
     if (!this.handle({ kind: "started", run: world.chance.uuid() }).ok || this.#life !== life) return;
     if (this.#membership !== null) this.handle(this.#membership);
     if (this.#life !== life) return;
@@ -130,7 +134,13 @@ export class Hub {
       members: all.map((name) => ({ name: name as NodeName, agent: !locks.includes(name) })),
       groups: new Map(Object.entries(specs).map(([name, group]) => [name, { members: group.members as readonly NodeName[], maxUnavailable: group.maxUnavailable, acceptOutage: group.acceptOutage ?? false }])),
     };
+    this.#agents = nodes;
+    this.#follow();
     this.handle(this.#membership);
+  }
+
+  #follow(): void {
+    this.#conductor.follow(policyOf(this.#agents));
   }
 
   handle(happening: Happening): Answer {
@@ -173,7 +183,6 @@ export class Hub {
   /** The real rollouts, in the same transaction: what they wish for are events of the coordinator. */
   #roll(result: { state: State; effects: Effect[] }): Campaigns {
     let campaigns = this.#campaigns;
-    if (campaigns.rollouts.size === 0) return campaigns;
     let fresh: readonly Effect[] = result.effects;
     for (let round = 0; ; round++) {
       if (round > 50) throw new Error("the rollout asks in circles");
@@ -257,6 +266,14 @@ export class Hub {
     if (order.kind === "grant") this.#parts.observer.granted(order.lease, node, order.challenge);
     if (order.kind === "confirm") this.#parts.observer.confirmed(order.lease, node, order.challenge);
   }
+}
+
+const updates = Updates.parse({ canarySoakMinutes: 0.5, soakMinutes: 0.25, nodeMinutes: 5, drainTimeoutMinutes: 1 });
+const rollout = CommitRollout.parse({ soakMinutes: 0.5, changeSoakMinutes: 0.25, nodeMinutes: 5 });
+
+/** What the repository says about rollouts. */
+export function policyOf(nodes: readonly string[]): Policy {
+  return { updates, rollout, windows: {}, nodes: nodes as NodeName[], hubNode: null };
 }
 
 const gone: Answer = { ok: false, denials: [] };

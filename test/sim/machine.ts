@@ -3,7 +3,7 @@ import { nodeStep } from "../../agent/lease/step.ts";
 import type { Standing } from "../../agent/lease/standing.ts";
 import { emptyStanding } from "../../agent/lease/standing.ts";
 import type { BootId, CommitId } from "../../shared/ids.ts";
-import type { LeaseMessage } from "../../shared/protocol/lease.ts";
+import type { CommitStanding, LeaseMessage } from "../../shared/protocol/lease.ts";
 import type { Observer } from "./observer.ts";
 import type { World } from "./world.ts";
 
@@ -37,6 +37,9 @@ export class Machine {
   #activity = 0;
   #health: Health = { healthy: true, trouble: [], cordonedBy: null, commit: null };
   #wallOffsetMs = 0;
+  /** How many changes the repository has that wait for the node's turn, and how many of them it has applied: on its disk. */
+  #change = 0;
+  #applied = 0;
   /** Nothing goes wrong any more. */
   calm = false;
 
@@ -85,8 +88,24 @@ export class Machine {
     this.#handle({ kind: "health", health: this.#health });
   }
 
-  commit(commit: CommitId): void {
-    if (commit > (this.#health.commit ?? "")) this.health({ commit });
+  /** @param disruptive it has a part that waits for the node's turn; what is harmless in it is applied as it comes. */
+  commit(commit: CommitId, disruptive: boolean): void {
+    if (commit <= (this.#health.commit ?? "")) return;
+    if (disruptive) this.#change++;
+    this.health({ commit, standing: this.#standing(commit) });
+  }
+
+  get holdsBack(): boolean {
+    return this.#change > this.#applied;
+  }
+
+  #standing(commit: CommitId): CommitStanding {
+    return { commit, outcome: this.holdsBack ? "held" : "converged", heldBack: this.holdsBack ? ["services/store.service"] : [], failure: null };
+  }
+
+  /** The part of a commit that takes the node out of the cluster: each step of it. */
+  #disrupt(lease: string): void {
+    this.#parts.observer.disrupts(this.name, lease);
   }
 
   jump(byMs: number): void {
@@ -113,6 +132,7 @@ export class Machine {
     this.#life++;
     this.#boot++;
     observer.dead(this.name, true);
+    observer.booted(this.name);
     this.#parts.lost(this.name);
     world.after(awayMs, () => this.#powerOn());
   }
@@ -209,10 +229,18 @@ export class Machine {
       case "work": {
         observer.working(this.name, effect.record.lease);
         world.say(this.name, () => `works on ${effect.record.lease}${effect.interrupted ? ", which was interrupted" : ""}`);
-        const failed = effect.interrupted ? "interrupted" : chance.happens(0.1) ? "postinst failed" : null;
-        const reboot = chance.happens(0.6);
+        const { lease, work } = effect.record;
+        const change = work.do === "converge" ? this.#change : null;
+        const failed = effect.interrupted && change === null ? "interrupted" : !this.calm && chance.happens(0.1) ? "postinst failed" : null;
+        const reboot = chance.happens(change === null ? 0.6 : 0.2);
+        if (change !== null) this.#disrupt(lease);
         this.#later(chance.between(1_000, 40_000), () => {
+          if (change !== null) this.#disrupt(lease);
           observer.worked(this.name);
+          if (change !== null && failed === null) {
+            this.#applied = change;
+            if (this.#health.commit !== null) this.health({ standing: this.#standing(this.#health.commit) });
+          }
           this.#handle({ kind: "worked", lease: effect.record.lease, update: null, failed, reboot });
         });
         return;

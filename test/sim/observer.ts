@@ -32,6 +32,8 @@ interface Machine {
   restoredAtMs: number;
   /** Packages are being changed on it. */
   works: boolean;
+  /** The lease that it has been drained for, since it was switched on. */
+  safeFor: string | null;
 }
 
 interface Seen {
@@ -42,6 +44,8 @@ interface Seen {
   config: number;
   drainedAtMs: number;
   reboots: number;
+  /** Its node has begun to put back what it drained. */
+  spent: boolean;
   cleared: boolean;
   /** Granted before the database was put back to an older copy. */
   lost: boolean;
@@ -115,6 +119,19 @@ export class Observer {
 
   drained(node: string, lease: string): void {
     this.#lease(lease, node).drainedAtMs = this.#nowMs();
+    this.#machine(node).safeFor = lease;
+  }
+
+  /** What is enabled has started with the machine: whatever was drained before serves again. */
+  booted(node: string): void {
+    this.#machine(node).safeFor = null;
+  }
+
+  /** A step takes down what the cluster leans on. */
+  disrupts(node: string, lease: string): void {
+    this.#confirmedOnce(node, lease);
+    if (this.#lease(lease, node).spent) throw new Violation(`${node} disrupts the cluster on lease ${lease}, which is spent`);
+    if (this.#machine(node).safeFor !== lease) throw new Violation(`${node} disrupts the cluster on lease ${lease}, and is not drained for it`);
   }
 
   working(node: string, lease: string): void {
@@ -133,6 +150,8 @@ export class Observer {
   /** It begins to put back what it drained. */
   restoring(node: string, lease: string): void {
     if (this.#machine(node).works) throw new Violation(`${node} takes up service in the middle of its work on lease ${lease}`);
+    this.#machine(node).safeFor = null;
+    this.#lease(lease, node).spent = true;
   }
 
   rebooted(node: string, lease: string): void {
@@ -227,13 +246,13 @@ export class Observer {
 
   #lease(lease: string, node: string): Seen {
     let seen = this.#leases.get(lease);
-    if (seen === undefined) this.#leases.set(lease, (seen = { node, grants: new Set(), confirms: new Set(), config: 0, drainedAtMs: Number.POSITIVE_INFINITY, reboots: 0, cleared: false, lost: false, silent: false }));
+    if (seen === undefined) this.#leases.set(lease, (seen = { node, grants: new Set(), confirms: new Set(), config: 0, drainedAtMs: Number.POSITIVE_INFINITY, reboots: 0, spent: false, cleared: false, lost: false, silent: false }));
     return seen;
   }
 
   #machine(node: string): Machine {
     let machine = this.#machines.get(node);
-    if (machine === undefined) this.#machines.set(node, (machine = { byOrder: null, deadSinceMs: null, unfitSinceMs: null, restoredAtMs: Number.NEGATIVE_INFINITY, works: false }));
+    if (machine === undefined) this.#machines.set(node, (machine = { byOrder: null, deadSinceMs: null, unfitSinceMs: null, restoredAtMs: Number.NEGATIVE_INFINITY, works: false, safeFor: null }));
     return machine;
   }
 }

@@ -16,7 +16,9 @@ const operators = "hub/coordinator/operators.ts";
 const step = "hub/coordinator/step.ts";
 const words = "hub/coordinator/words.ts";
 const agent = "agent/lease/step.ts";
+const rollout = "hub/rollout/step.ts";
 const simHub = "test/sim/hub.ts";
+const simMachine = "test/sim/machine.ts";
 
 export const planted: readonly Planted[] = [
   // The count.
@@ -101,4 +103,14 @@ export const planted: readonly Planted[] = [
   { name: "an abort is obeyed after the point of no return", changes: [[agent, '(record.phase !== "draining" && record.phase !== "drained")) return;\n      restore', '(record.phase === "undoing" || record.phase === "declined")) return;\n      restore']] },
   { name: "released while it is still at it", changes: [[agent, '(record.phase !== "back" && record.phase !== "declined")) return;\n      turn.forget', '(record.phase === "draining")) return;\n      turn.forget']] },
   { name: "the first order is the second: no confirmation is waited for", changes: [[agent, 'if (failed === null) turn.enter(record, "drained");', "if (failed === null) confirm(turn, record);"]] },
+
+  // Disruptive changes.
+  { name: "what waits for the node's turn is applied as it is pushed", changes: [[simMachine, "    if (disruptive) this.#change++;\n", "    if (disruptive) this.#disrupt(this.#disk.record?.lease ?? \"none\");\n"]] },
+  { name: "a change is applied before the node is drained for it", changes: [[agent, '  turn.effects.push({ do: "drain", record: turn.enter(record, "draining") });\n}', '  if (record.work.do === "converge") turn.effects.push({ do: "work", record: turn.enter(record, "working"), interrupted: false });\n  else turn.effects.push({ do: "drain", record: turn.enter(record, "draining") });\n}']] },
+  { name: "a change needs no second word", changes: [[agent, 'if (failed === null) turn.enter(record, "drained");', 'if (failed === null && record.work.do === "converge") confirm(turn, record);\n  else if (failed === null) turn.enter(record, "drained");']] },
+  { name: "a change goes on after the machine went down in its middle, and with it the drain", changes: [[agent, 'record.work.do === "converge" && !sameBoot', 'record.work.do === "converge" && record.bootId === ""']] },
+  { name: "a change is applied once more after a crash, on a lease that is spent", changes: [[agent, '    case "undoing":\n    case "resuming":\n      turn.effects.push', '    case "undoing":\n    case "resuming":\n      if (record.work.do === "converge") turn.effects.push({ do: "work", record, interrupted: true });\n      turn.effects.push']] },
+  { name: "a change is rebooted for a second time after a crash", changes: [[agent, 'else restore(turn, record, "resuming", { result: { ...(record.result', 'else if (record.work.do === "converge") turn.effects.push({ do: "reboot", record });\n      else restore(turn, record, "resuming", { result: { ...(record.result']] },
+  { name: "two nodes of a rollout go at once", changes: [[rollout, '    if (nodes.some(({ state }) => state === "leased")) return;\n', ""]] },
+  { name: "who holds something back is passed over", changes: [[rollout, 'if (rollout.kind === "change") return holdsBack(this.#around.coordinator, node) ? null', 'if (rollout.kind === "change") return holdsBack(this.#around.coordinator, node) ? "nothing to do"']] },
 ];

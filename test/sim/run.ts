@@ -6,8 +6,7 @@ import { activeRollout, withRollout } from "../../hub/rollout/campaigns.ts";
 import { newRollout } from "../../hub/rollout/plan.ts";
 import type { Rollout } from "../../hub/rollout/state.ts";
 import { cancelled, resumed } from "../../hub/rollout/step.ts";
-import { Updates } from "../../shared/config/policy.ts";
-import { Hub } from "./hub.ts";
+import { Hub, policyOf } from "./hub.ts";
 import { Machine } from "./machine.ts";
 import { Network } from "./network.ts";
 import { Observer, Violation } from "./observer.ts";
@@ -120,13 +119,13 @@ class Simulation {
     return machine;
   }
 
-  /** A push: the hub learns it at once, the nodes one after the other. */
-  #push(slowMs: number): void {
+  /** A push: the hub learns it at once, the nodes one after the other. It takes something down on those that are named. */
+  #push(slowMs: number, disrupted: readonly string[] = []): void {
     const commit = (++this.#commits).toString(16).padStart(40, "0") as CommitId;
     for (const node of this.#nodes) {
       const machine = this.#machine(node);
       machine.start();
-      this.world.after(this.world.chance.between(100, slowMs), () => machine.commit(commit));
+      this.world.after(this.world.chance.between(100, slowMs), () => machine.commit(commit, disrupted.includes(node)));
     }
     this.hub.membership(commit, this.#nodes, this.#scenario.locks, this.#groups);
   }
@@ -176,8 +175,11 @@ class Simulation {
         this.#groups = fault.groups;
         this.#push(fault.slowMs);
         return;
+      case "change":
+        this.#push(fault.slowMs, fault.nodes);
+        return;
       case "reboot":
-        this.#ask(fault.node, `a${index}`, world.chance.happens(0.5) ? "update" : "reboot");
+        this.#ask(fault.node, `a${index}`, world.chance.pick(["update", "reboot", "converge"] as const));
         return;
       case "hold-node": {
         this.#ask(fault.node, `a${index}`, "hold");
@@ -250,11 +252,10 @@ class Simulation {
     world.after(forMs, () => this.#network.heal(node));
   }
 
-  #rollout(id: string, kind: Rollout["kind"]): void {
+  #rollout(id: string, kind: Rollout["kind"], nodes?: readonly string[]): void {
     this.hub.alter((campaigns) => {
       if (activeRollout(campaigns) !== null) return campaigns;
-      const policy = { updates: Updates.parse({ canarySoakMinutes: 0.5, soakMinutes: 0.25, nodeMinutes: 5, drainTimeoutMinutes: 1 }), windows: {}, nodes: this.#nodes as NodeName[], hubNode: null };
-      return withRollout(campaigns, newRollout(policy, { id, kind, startedBy: "ada", nowMs: 0, window: null }));
+      return withRollout(campaigns, newRollout(policyOf(this.#nodes), { id, kind, commit: this.hub.durable.commit, startedBy: "ada", nowMs: 0, nodes: nodes as NodeName[] | undefined, window: null }));
     });
   }
 
@@ -280,8 +281,8 @@ class Simulation {
     this.hub.handle({ kind: "clear", id, by: "ada", why: "I have looked" });
   }
 
-  #ask(node: string, id: string, work: "reboot" | "update" | "hold"): boolean {
-    const todo: Record<typeof work, Work> = { update: { do: "update", order: { scope: "all", exclude: [], deferDays: 0, pinned: null, reboot: "required" } }, reboot: { do: "reboot" }, hold: { do: "hold" } };
+  #ask(node: string, id: string, work: Work["do"]): boolean {
+    const todo: Record<typeof work, Work> = { update: { do: "update", order: { scope: "all", exclude: [], deferDays: 0, pinned: null, reboot: "required" } }, reboot: { do: "reboot" }, converge: { do: "converge" }, hold: { do: "hold" } };
     const request = {
       id: id as LeaseId,
       node: node as NodeName,
@@ -360,6 +361,9 @@ class Simulation {
       if (rollout?.phase === "halted") this.#steer("resume");
       // Who may never go is not waited for.
       if (rollout?.nodes.some(({ node, state }) => (state === "waiting" || state === "asked") && this.#nodes.includes(node) && !this.#mayGo(node)) === true) this.#steer("cancel");
+      // What was cancelled, or failed before, does not begin by itself again.
+      const holding = this.#holding();
+      if (rollout === null && holding.length > 0) this.#rollout(`y-${world.nowMs}`, "change", holding);
       for (const lease of hub.durable.leases.values()) {
         if (lease.work.do === "hold" && lease.holder === "agent") hub.handle({ kind: "finish", id: lease.id, by: "ada" });
         // A script whose slot came back out of an old database is long over.
@@ -375,10 +379,12 @@ class Simulation {
     while (world.nowMs < deadlineMs) {
       for (const [index, node] of wanted.entries()) if (!hub.durable.ended.has(asked[index] as LeaseId)) this.#ask(node, asked[index] ?? "", "reboot");
       world.run(world.nowMs + 20_000);
-      if (activeRollout(hub.campaigns) === null && asked.every((id) => hub.durable.ended.get(id as LeaseId)?.how === "released") && hub.durable.leases.size === 0) break;
+      if (activeRollout(hub.campaigns) === null && asked.every((id) => hub.durable.ended.get(id as LeaseId)?.how === "released") && hub.durable.leases.size === 0 && this.#holding().length === 0) break;
     }
     const unfinished = wanted.filter((_, index) => hub.durable.ended.get(asked[index] as LeaseId)?.how !== "released");
     if (unfinished.length > 0) throw new Violation(`everything is well, and yet ${unfinished.join(", ")} could not be rebooted: ${hub.why(unfinished[0] ?? "")}`, "progress");
+    const holding = this.#holding();
+    if (holding.length > 0) throw new Violation(`everything is well, and yet ${holding.join(", ")} could not apply what the repository says: ${hub.why(holding[0] ?? "")}`, "progress");
     const rollout = activeRollout(hub.campaigns);
     if (rollout !== null) throw new Violation(`everything is well, and yet the rollout does not end: ${rollout.phase}, ${rollout.halt?.why ?? ""} ${rollout.nodes.map(({ node, state }) => `${node} ${state}`).join(", ")}`, "progress");
     const left = [...hub.durable.leases.values()];
@@ -387,6 +393,11 @@ class Simulation {
     const down = this.observer.stillDown();
     if (down.length > 0) throw new Violation(`a drain was forgotten on ${down.join(", ")}`);
     for (const machine of this.#machines.values()) if (machine.standing.record !== null) throw new Violation(`${machine.name} still remembers a lease (${machine.standing.record.phase})`, "progress");
+  }
+
+  /** Who still waits to apply a change, and may go. */
+  #holding(): readonly string[] {
+    return this.#nodes.filter((node) => this.#machine(node).holdsBack && this.#mayGo(node));
   }
 
   #mayGo(node: string): boolean {

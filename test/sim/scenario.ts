@@ -33,6 +33,8 @@ export type Fault = { readonly atMs: number } & (
   | { readonly do: "clock"; readonly who: string; readonly byMs: number }
   | { readonly do: "checks"; readonly forMs: number }
   | { readonly do: "membership"; readonly nodes: readonly string[]; readonly groups: Readonly<Record<string, GroupSpec>>; readonly slowMs: number }
+  /** A commit that takes something down on these nodes: they hold it back, and the hub lets it roll. */
+  | { readonly do: "change"; readonly nodes: readonly string[]; readonly slowMs: number }
   | { readonly do: "reboot"; readonly node: string }
   | { readonly do: "hold-node"; readonly node: string; readonly forMs: number }
   | { readonly do: "hold"; readonly what: string; readonly forMs: number }
@@ -41,7 +43,7 @@ export type Fault = { readonly atMs: number } & (
   /** The window closes: what has not been confirmed yet is withdrawn. */
   | { readonly do: "window" }
   /** A rollout through all nodes, and what a person says to it meanwhile. */
-  | { readonly do: "rollout"; readonly kind: "update" | "reboot" }
+  | { readonly do: "rollout"; readonly kind: "update" | "reboot" | "change" }
   | { readonly do: "steer"; readonly what: "halt" | "resume" | "cancel" }
   /** The worst moment: as the next order leaves that could hurt, its node is cut off (and gets the order late), the hub dies, people act. */
   | { readonly do: "moment"; readonly forMs: number; readonly kills: "before" | "after" | null; readonly then: readonly Deed[]; readonly everyMs: number }
@@ -95,8 +97,9 @@ export function scenarioOf(seed: number): Scenario {
   const network = bad.network ? { loses: chance.below(30) / 100, doubles: chance.below(20) / 100, delays: chance.below(30) / 100 } : { loses: 0, doubles: 0, delays: 0 };
   const crashes = bad.crashes ? { hub: chance.below(4) / 100, agent: chance.below(20) / 100 } : { hub: 0, agent: 0 };
   const drift = nodes.map(() => (bad.clocks ? chance.between(80, 125) / 100 : 1));
+  if (chance.happens(0.4)) for (let index = chance.between(1, 3); index > 0; index--) add({ atMs: at(), do: "change", nodes: subset(chance, nodes), slowMs: chance.between(1_000, 60_000) });
   if (chance.happens(0.4)) {
-    for (let index = chance.between(1, 3); index > 0; index--) add({ atMs: at(), do: "rollout", kind: chance.pick(["update", "reboot"]) });
+    for (let index = chance.between(1, 3); index > 0; index--) add({ atMs: at(), do: "rollout", kind: chance.pick(["update", "reboot", "change"]) });
     for (let index = some(bad.people, 4); index > 0; index--) add({ atMs: at(), do: "steer", what: chance.pick(["halt", "resume", "resume", "cancel"]) });
   }
   return { seed, nodes, locks, groups, network, crashes, faults: faults.toSorted((a, b) => a.atMs - b.atMs), drift };

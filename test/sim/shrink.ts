@@ -113,6 +113,7 @@ function leaving(groups: Readonly<Record<string, GroupSpec>>, kept: (node: strin
 
 function withoutNode(fault: Fault, node: string, kept: (each: string) => boolean): readonly Fault[] {
   if (fault.do === "membership") return [{ ...fault, nodes: fault.nodes.filter(kept), groups: leaving(fault.groups, kept) }];
+  if (fault.do === "change") return fault.nodes.some(kept) ? [{ ...fault, nodes: fault.nodes.filter(kept) }] : [];
   if (fault.do === "cut") return fault.nodes.some(kept) ? [{ ...fault, nodes: fault.nodes.filter(kept) }] : [];
   if ("node" in fault && fault.node === node) return [];
   if (fault.do === "clock" && fault.who === node) return [];

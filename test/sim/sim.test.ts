@@ -33,6 +33,7 @@ const SORTS = [
   "agent dies after a write",
   "agent dies before a write",
   "agent-crash",
+  "change",
   "checks",
   "clear",
   "clock",
