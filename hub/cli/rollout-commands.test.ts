@@ -154,3 +154,16 @@ test("Ctrl-C stops the watching, and says that the rollout goes on", async () =>
   // The cursor is shown again (DECTCEM).
   expect(stdout.lastIndexOf("\u001b[?25h")).toBeGreaterThan(stdout.lastIndexOf("\u001b[?25l"));
 });
+
+test("a configuration change, and a commit that the canary keeps from the others", async () => {
+  const commit = "3f2a91cc".padEnd(40, "0") as never;
+  expect((await evenkeel("rollout", "start", "--kind", "change")).code).toBe(0);
+  expect(coordination.asked).toEqual([["startRollout", { kind: "change" }, "admin"]]);
+  coordination.all = [rolloutOf("r1", ["n1"], { kind: "change", commit, startedBy: "commit 3f2a91cc" })];
+  expect((await evenkeel("rollout")).stdout).toContain("configuration change 3f2a91cc by commit 3f2a91cc");
+  coordination.more = { commit: { commit, canaries: ["n1"] as never, state: "bad", text: "3f2a91cc goes no further: n1 is not well with it", cure: "push a commit that mends it" } };
+  expect((await evenkeel("status")).stdout).toContain("3f2a91cc goes no further: n1 is not well with it");
+  expect((await evenkeel("rollout", "release", "3f2a91cc", "--why", "I know")).stdout).toBe("3f2a91cc goes to all nodes\n");
+  expect(coordination.asked.at(-1)).toEqual(["releaseCommit", "3f2a91cc", { why: "I know" }, "admin"]);
+  expect((await evenkeel("rollout", "release", "main", "--why", "I know")).code).not.toBe(0);
+});

@@ -52,6 +52,17 @@ describe("the rollout's page", () => {
     ]) expect.soft(text).toContain(said);
   });
 
+  test("of a configuration change, it says which commit, and what the nodes do with it", async () => {
+    const coordination = new CoordinationTwin();
+    const commit = "3f2a91cc".padEnd(40, "0") as never;
+    coordination.all = [rolloutOf("r1", NAMES, { kind: "change", commit, startedBy: "commit 3f2a91cc", nodes: [rolloutNodeOf("n1", { role: "canary", state: "working", timeline: [{ phase: "working", at: new Date(NOW_MS - 5_000).toISOString() }] }), rolloutNodeOf("n2")] })];
+    coordination.more = { commit: { commit, canaries: ["n1"] as never, state: "bad", text: "3f2a91cc goes no further: the canary n1 does not come to it", cure: "push a commit that mends it" } };
+    const text = words(await get(coordination, "/rollout"));
+    for (const said of ["Changing: n1 is applying its change", "Configuration change 3f2a91cc, started by commit 3f2a91cc", "apply began 5 s ago", "applies what the repository says"]) expect.soft(text).toContain(said);
+    expect(words(await get(coordination, "/"))).toContain("3f2a91cc goes no further: the canary n1 does not come to it · push a commit that mends it");
+    expect(words(await get(coordination, "/rollouts/start?kind=change"))).toContain("What nodes hold back of their commit is applied");
+  });
+
   test("halted, it says why, what came out of the node, what was put back, and what to do", async () => {
     const page = await get(haltedScene(), "/rollout");
     const text = words(page);

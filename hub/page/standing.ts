@@ -30,10 +30,17 @@ export function standingSection(summary: CoordinationSummary, may: boolean, nowM
   const held = summary.holds.some(({ what }) => what === "*");
   return html`<section aria-labelledby="standing"><h2 id="standing">Who may go down</h2>
   ${rolloutNotice(summary, nowMs)}
+  ${commitNotice(summary)}
   ${quorumView(summary, may, nowMs)}
   ${conflictList(summary.updates)}
   ${may && !held ? html`<p class="offers">${actionLink({ href: "/hold", words: "Hold the cluster", tone: "plain" })}</p>` : ""}
 </section>`;
+}
+
+/** While the canary goes first: what the others wait for. */
+function commitNotice({ commit }: CoordinationSummary): Html | string {
+  if (commit === undefined || commit.state === "released") return "";
+  return html`<p class="rollout-line" data-tone="${commit.state === "bad" ? "bad" : "busy"}">${symbol(commit.state === "bad" ? "half" : "dots")}<span>${prose(commit.text, 500)}${commit.cure === "" ? "" : html` · ${prose(commit.cure, 300)}`}</span></p>`;
 }
 
 function rolloutNotice(summary: CoordinationSummary, nowMs: number): Html {

@@ -13,7 +13,7 @@ import type { CommitId } from "../../shared/ids.ts";
 import { writeDurably } from "../durable-file.ts";
 import type { RepositoryPins } from "../fleet/enrolment.ts";
 import type { DesiredNode, DesiredNodes } from "../fleet/view.ts";
-import type { DesiredPolicy } from "../rollout/service.ts";
+import type { DesiredPolicy } from "../rollout/policy.ts";
 import type { CommitStore, NewCommit } from "../store/commits.ts";
 import { checkPush, revParse, type AcceptedMain } from "./check-push.ts";
 import { listenForHooks, socketPathMaxBytes, type HookAnswer, type HookQuestion, type HookSocket } from "./hook-socket.ts";

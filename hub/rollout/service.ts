@@ -1,10 +1,8 @@
 import type { Logger } from "pino";
 import type { Clock, Timer } from "../../shared/clock.ts";
 import { isoTime } from "../../shared/clock.ts";
-import type { Cluster } from "../../shared/config/cluster.ts";
-import type { FleetLockMember } from "../../shared/config/policy.ts";
 import { WHOLE_CLUSTER } from "../../shared/config/policy.ts";
-import type { CommitId, LeaseId, NodeName } from "../../shared/ids.ts";
+import type { LeaseId, NodeName } from "../../shared/ids.ts";
 import { shortCommit } from "../../shared/ids.ts";
 import type { CommitOrder } from "../../shared/protocol/commit.ts";
 import type { LeaseMessage, LeaseOrder } from "../../shared/protocol/lease.ts";
@@ -26,17 +24,12 @@ import { activeRollout, withRollout } from "./campaigns.ts";
 import { waitingWhy } from "./changes.ts";
 import { Conductor } from "./conductor.ts";
 import type { Policy } from "./plan.ts";
+import type { DesiredPolicy } from "./policy.ts";
+import { policyOf } from "./policy.ts";
 import { newRollout, planOf } from "./plan.ts";
 import { cancelled, resumed } from "./step.ts";
 import type { Scene } from "./view.ts";
 import { denialView, groupViews, holdViews, leaseView, requestView, rolloutDenials, rolloutView, updatesView } from "./view.ts";
-
-/** The desired membership and policy, at the tip of the main branch. */
-export interface DesiredPolicy {
-  readonly commit: CommitId;
-  readonly cluster: Cluster;
-  readonly nodes: readonly { readonly name: NodeName; readonly fleetlock: FleetLockMember | null }[];
-}
 
 export interface ServiceParts {
   readonly clock: Clock;
@@ -425,28 +418,6 @@ function tellPower({ power, log, note, clock }: ServiceParts, node: NodeName): v
     })
     .catch((error: unknown) => log.error({ err: error, node }, "could not look at a node's power"));
 }
-
-export function policyOf(desired: DesiredPolicy | null, hubNode: NodeName | null): Policy {
-  const nodes = (desired?.nodes ?? []).filter(({ fleetlock }) => fleetlock === null).map(({ name }) => name);
-  return { updates: desired?.cluster.updates ?? noUpdates, rollout: desired?.cluster.rollout ?? noRollout, windows: desired?.cluster.windows ?? {}, nodes, hubNode: hubNode !== null && nodes.includes(hubNode) ? hubNode : null };
-}
-
-const noRollout: Policy["rollout"] = { commits: "everywhere", canary: [], soakMinutes: 2, changes: "at-once", changeSoakMinutes: 1, nodeMinutes: 10 };
-const noUpdates: Policy["updates"] = {
-  scope: "all",
-  windows: [],
-  canary: [],
-  canarySoakMinutes: 30,
-  soakMinutes: 5,
-  order: [],
-  rebootWhen: "required",
-  deferDays: 0,
-  exclude: [],
-  blackouts: [],
-  nodeMinutes: 30,
-  drainTimeoutMinutes: 10,
-  onDrainTimeout: "undo",
-};
 
 function headline(node: string, lease: ReturnType<typeof leaseView> | null, asked: boolean, reasons: readonly string[]): string {
   if (lease?.stuck != null) return `${node} is stuck: ${lease.stuck.why}`;

@@ -68,7 +68,8 @@ function planPartition(plan: Planning, name: string, partition: string, wanted: 
   const disk = plan.facts.disks.get(name)!;
   const block = partitionNamed(disk, partition);
   const common: StepCommon = { resource: resourceOf(key), why: "", impact: "none", needs: [resourceOf(name)] };
-  const tell = (why: string) => tellKernel(byIdPath(name)).map((argv) => run({ ...common, why }, argv));
+  const number = partitionNumbers(disk, Object.keys(plan.want.devices[name]!.partitions ?? {})).get(partition)!;
+  const tell = (why: string) => tellKernel(byIdPath(name), number).map((argv) => run({ ...common, why }, argv));
   if (block !== null) {
     const size = planSize(name, partition, wanted, block, disk, common, tell);
     plan.states.set(key, { is: "there", block, grows: size.some((step) => step.do === "run") });
@@ -76,11 +77,13 @@ function planPartition(plan: Planning, name: string, partition: string, wanted: 
   }
   if (plan.facts.tables.get(name)?.includes(partition) === true) {
     plan.states.set(key, { is: "later" });
+    const told = plan.states.has(`${name}/.table`);
+    plan.states.set(`${name}/.table`, { is: "later" });
     // Another resource than the partition's own: what is on it is looked at, and seen to, in the same run.
-    return tell("is in the table, and the kernel does not know it").map((step) => ({ ...step, resource: resourceOf(`${name}/table`) }));
+    const why = "its partitions are in the table, and the kernel does not know all of them";
+    return told ? [] : tellKernel(byIdPath(name)).map((argv) => run({ ...common, resource: resourceOf(`${name}/.table`), why }, argv));
   }
   plan.states.set(key, { is: "blank" });
-  const number = partitionNumbers(disk, Object.keys(plan.want.devices[name]!.partitions ?? {})).get(partition)!;
   const argv = sfdisk(byIdPath(name), "--append", "--wipe", "never", "--wipe-partitions", "never");
   return [run({ ...common, why: "is not there, and is added in the room that is left" }, argv, { input: `${number} : ${line(partition, wanted)}` }), ...tell("the kernel has to know the new partition")];
 }

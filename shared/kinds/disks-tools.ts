@@ -92,11 +92,15 @@ export function lookAgain(device: string): Argv {
 }
 
 /**
- * The kernel takes over the partition table, also while other partitions of the disk are in use. udev makes the links before
- * `settle` ends.
+ * The kernel takes over the partition table, or one partition of it, also while other partitions of the disk are in use; then
+ * udev looks at all of them again. `partx` takes every partition that nobody uses away and adds it again, so it is told the one
+ * that matters where there are others.
  */
-export function tellKernel(disk: string): readonly Argv[] {
-  return [["partx", "--update", disk], ["udevadm", "settle", "--timeout=60"]];
+export function tellKernel(disk: string, number?: number): readonly Argv[] {
+  return [
+    ["partx", "--update", ...(number === undefined ? [] : ["--nr", String(number)]), disk],
+    ["udevadm", "trigger", "--settle", "--action=change", `--parent-match=${disk}`],
+  ];
 }
 
 /** `sfdisk` writes a table; whether the kernel takes it over is seen to by {@link tellKernel}. */

@@ -71,7 +71,8 @@ export async function observeGate(want: FrrWant, probe: Probe): Promise<GateFact
     want.ospf === undefined ? null : vtysh(probe, "show ip ospf neighbor json"),
   ]);
   const failed = [summary, bfd, ospf].find((output) => output !== null && output.code !== 0);
-  if (failed !== null && failed !== undefined) return { ...nothing, error: `${failed.stdout}${failed.stderr}`.trim().slice(0, 300) || `vtysh ended with code ${failed.code}` };
+  // One daemon that does not answer keeps nobody from asking the others.
+  const error = failed === null || failed === undefined ? null : `${failed.stdout}${failed.stderr}`.trim().slice(0, 300) || `vtysh ended with code ${failed.code}`;
   const families = parseJson(summary, Summary) ?? {};
   const sessions = new Map<string, { state: string; routes: number }>();
   for (const { peers } of Object.values(families)) {
@@ -82,7 +83,7 @@ export async function observeGate(want: FrrWant, probe: Probe): Promise<GateFact
   }
   const neighbors = Object.values(parseJson(ospf, OspfNeighbors)?.neighbors ?? {}).flat();
   return {
-    error: null,
+    error,
     sessions,
     bfd: new Map((parseJson(bfd, BfdPeers) ?? []).map(({ peer, interface: at, status }) => [peer ?? at ?? "", status])),
     ospf: new Set(neighbors.flatMap(({ nbrState, state, ifaceName }) => (/^(Full|2-Way\/DROther)/.test(nbrState ?? state ?? "") && ifaceName !== undefined ? [ifaceName.split(":")[0]!] : []))),

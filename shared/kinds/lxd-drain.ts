@@ -2,15 +2,16 @@ import type { DrainStep, Probe } from "./kind.ts";
 import { titleOf } from "./lxd-api.ts";
 import { isEvacuated, isOnline } from "./lxd-cluster.ts";
 import { observeMembers } from "./lxd-facts.ts";
+import type { Going } from "./lxd-facts.ts";
 import { SCRIPT } from "./lxd-script.ts";
 import type { LxdWant } from "./lxd-section.ts";
 
 /** A member that goes is evacuated, and restored when it is back; and what tells that the cluster could not stand it. */
 
-export type LxdGoing = Awaited<ReturnType<typeof observeMembers>> & {
+export interface LxdGoing extends Going {
   /** Why nothing could be seen; null when it could. */
   readonly error: string | null;
-};
+}
 
 export async function observeGoing(want: LxdWant, probe: Probe): Promise<LxdGoing> {
   if (want.cluster === undefined) return { product: null, server: null, members: [], instances: [], hasScript: false, error: null };

@@ -77,6 +77,7 @@ export type Instance = z.output<typeof Instance>;
 
 const NOTHING: Omit<LxdFacts, "script" | "accounts"> = { product: null, server: null, members: [], pools: new Map(), networks: new Map(), projects: new Map(), profiles: new Map(), images: new Map(), instances: new Map(), holdings: null, sums: new Map() };
 const NOT_FOUND = 404;
+const MEMBER_TIMEOUT_SECONDS = 3;
 const SUM_TIMEOUT_MS = 10 * 60_000;
 
 /** One process when there is nothing to do; a second one on a server that is to join, and one for the files of missing images. */
@@ -123,14 +124,35 @@ export async function observeLxd(want: LxdWant, probe: Probe, owned: Owned): Pro
   return { ...facts, sums: await sumsOf(want, facts, probe) };
 }
 
-/** What a drain and a gate go by: the members, and the instances of this one. */
-export async function observeMembers(want: LxdWant, probe: Probe): Promise<{ readonly product: Product | null; readonly server: Server | null; readonly members: readonly Member[]; readonly instances: readonly Instance[]; /** What evacuates stands on the node. */ readonly hasScript: boolean }> {
+/** What a drain and a gate go by. */
+export interface Going {
+  readonly product: Product | null;
+  readonly server: Server | null;
+  readonly members: readonly Member[];
+  /** Instances of all members, in all projects. */
+  readonly instances: readonly Instance[];
+  /** What evacuates stands on the node. */
+  readonly hasScript: boolean;
+}
+
+export async function observeMembers(want: LxdWant, probe: Probe): Promise<Going> {
   const [product, script] = await Promise.all([findProduct(want, probe), probe.stat(SCRIPT)]);
   const hasScript = script?.type === "file";
   if (product === null) return { product, server: null, members: [], instances: [], hasScript };
   const [server, members, instances] = await ask(product, ["/1.0", apiPath(["cluster", "members"], { recursion: "1" }), `${apiPath(["instances"])}?recursion=1&all-projects=true`], probe);
   const parsed = serverIn(product, server);
-  return { product, server: parsed, members: parsed.environment.server_clustered ? membersIn(members) : [], instances: listOf(instances, Instance), hasScript };
+  const listed = parsed.environment.server_clustered ? await Promise.all(membersIn(members).map((member) => asItIs(member, probe))) : [];
+  return { product, server: parsed, members: listed, instances: listOf(instances, Instance), hasScript };
+}
+
+/**
+ * For a while after the database's leader was lost, healthy members are listed as offline, because nobody has asked them yet
+ * (seen with LXD 5.0.2, up to 15 s): whoever answers is not.
+ */
+async function asItIs(member: Member, probe: Probe): Promise<Member> {
+  if (!/^offline$/i.test(member.status)) return member;
+  const { code } = await probe.run(["curl", "-gskS", "--max-time", String(MEMBER_TIMEOUT_SECONDS), "-o", "/dev/null", `${member.url}/1.0`], { timeoutMs: (MEMBER_TIMEOUT_SECONDS + 2) * 1_000 });
+  return code === 0 ? { ...member, status: "Online", message: "" } : member;
 }
 
 function serverIn(product: Product, answer: Answer | undefined): Server {

@@ -113,7 +113,7 @@ const vxlan = z
   })
   .transform((written) => ({ ...written, ends: null as VxlanEnds | null }));
 
-/** Key 25 of RFC 7748 in base64: 32 bytes. */
+/** A key of Curve25519 (RFC 7748), 32 bytes in base64. */
 const publicKey = z.string().regex(/^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw480]=$/, "a WireGuard key is 44 characters of base64, as `wg pubkey` prints it");
 const endpoint = z.string().regex(/^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5}$/, "an endpoint is HOST:PORT, such as vpn.example.org:51820 or [fd00::1]:51820");
 
