@@ -24,21 +24,30 @@ const SCRIPT_TEXT = `#!/bin/sh
 #   reload         makes FRR run with what its file says
 #   restart        the same, also with other daemons, and ends all sessions
 set -eu
+umask 077
+file=$(mktemp /run/evenkeel-frr.XXXXXX)
+trap 'rm -f "$file" "$file.said"' EXIT
+
+# What FRR says holds the lines that it does not like, and in them a password.
+telling() {
+  code=0
+  "$@" > "$file.said" 2>&1 || code=$?
+  [ "$code" = 0 ] || sed 's/ password .*/ password (secret)/; s/ md5 .*/ md5 (secret)/' "$file.said" >&2
+  return "$code"
+}
+
 case $1 in
   check)
-    umask 077
-    file=$(mktemp /run/evenkeel-frr.XXXXXX)
-    trap 'rm -f "$file"' EXIT
     cat > "$file"
-    vtysh -C -f "$file" ;;
+    telling vtysh -C -f "$file" ;;
   reload)
     # It takes things away that went with others, or were replaced by others of their number, and stumbles over it (a neighbour by
     # interface, an entry of a community-list). A second time it finds what is left, which is nothing.
-    ${RELOADER} --reload ${CONF} >/dev/null 2>&1 || exec ${RELOADER} --reload ${CONF} ;;
+    ${RELOADER} --reload ${CONF} >/dev/null 2>&1 || telling ${RELOADER} --reload ${CONF} ;;
   restart)
     # Its unit may be started three times in three minutes.
     systemctl reset-failed ${UNIT} 2>/dev/null || true
-    exec systemctl restart ${UNIT} ;;
+    systemctl restart ${UNIT} ;;
   *) echo "usage: $0 check | reload | restart" >&2; exit 2 ;;
 esac
 `;
@@ -114,11 +123,11 @@ function planFiles(want: FrrWant, facts: Facts, owned: Owned): Step[] {
   const daemons = planDaemons(want, facts, owned);
   const conf = planFile({ path: CONF, content: bytes(text), mode: 0o640, owner: "frr", group: "frr" }, facts.conf, context(CONF, { impact: "network", needs: [`frr/${DAEMONS}`, `frr/${SCRIPT}`], ...sensitive }));
   const script = planFile({ path: SCRIPT, content: bytes(SCRIPT_TEXT), mode: 0o755, owner: "root", group: "root" }, facts.script, context(SCRIPT, {}));
-  const check: Step = { resource, needs: [`frr/${SCRIPT}`], why: "FRR has to accept the new configuration before it is put in place", impact: "none", do: "run", argv: [SCRIPT, "check"], timeoutMs: SHOW_TIMEOUT_MS, input: text, ...sensitive };
+  const check: Step = { resource, needs: [`frr/${SCRIPT}`], why: "FRR has to accept the new configuration before it is put in place", impact: "none", do: "run", argv: [SCRIPT, "check"], timeoutMs: SHOW_TIMEOUT_MS, input: text };
   const isUp = facts.running?.code === 0;
   const difference = isUp ? compare(text, facts.running?.stdout ?? "") : null;
   const drifted = difference !== null && difference.missing.length + difference.extra.length > 0;
-  const reload: Step[] = difference !== null && drifted ? [{ resource, needs: [`frr/${DAEMONS}`], why: sayDifference(difference), impact: "network", do: "run", argv: [SCRIPT, "reload"], timeoutMs: RELOAD_TIMEOUT_MS, undo: readBack, ...sensitive }] : [];
+  const reload: Step[] = difference !== null && drifted ? [{ resource, needs: [`frr/${DAEMONS}`], why: sayDifference(difference), impact: "network", do: "run", argv: [SCRIPT, "reload"], timeoutMs: RELOAD_TIMEOUT_MS, undo: readBack }] : [];
   return [...script, ...daemons, ...(conf.some((step) => step.do === "write") ? [check] : []), ...conf, ...reload];
 }
 

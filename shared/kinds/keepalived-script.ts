@@ -59,7 +59,7 @@ case $do in
     sed -i 's/^  user .*/  user root/' "$file"
     code=0
     keepalived -t -f "$file" > "$file.said" 2>&1 || code=$?
-    sed "s|$file|keepalived.conf|g" "$file.said" >&2
+    sed "s|$file|keepalived.conf|g; s/auth_pass .*/auth_pass (secret)/" "$file.said" >&2
     rm -f "$file.said"
     exit $code ;;
 

@@ -101,7 +101,6 @@ function planFiles(want: KeepalivedWant, facts: Facts, owned: Owned): Step[] {
     argv: [SCRIPT, "check"],
     timeoutMs: CHECK_TIMEOUT_MS,
     input: new TextDecoder().decode(conf.content),
-    ...sensitive,
   };
   return [...planFile(script, facts.script, context(SCRIPT, {})), ...dropped, ...reloads, ...(written.some((step) => step.do === "write") ? [check] : []), ...written];
 }

@@ -49,7 +49,15 @@ const KEPT_ELSEWHERE: Readonly<Record<string, string>> = {
   "/etc/sysctl.d/60-evenkeel.conf": "sysctl",
   "/etc/modules-load.d/evenkeel.conf": "modules",
   "/etc/modprobe.d/evenkeel.conf": "modules",
+  "/etc/netplan/60-evenkeel.yaml": "network",
+  "/etc/nftables.d/60-evenkeel.nft": "firewall",
 };
+
+/** Files that sections make by names of their own. */
+const KEPT_BY_PREFIX: readonly (readonly [prefix: string, section: string])[] = [
+  ["/etc/sudoers.d/evenkeel-", "users"],
+  ["/etc/systemd/network/60-evenkeel-", "network"],
+];
 
 /** Why a path is not managed under `files`, for people, or null when it may be. */
 export function refusedPath(path: string): string | null {
@@ -57,7 +65,7 @@ export function refusedPath(path: string): string | null {
   for (const [tree, why] of Object.entries(REFUSED_TREES)) {
     if (path === tree || path.startsWith(`${tree}/`)) return `${path} is not managed as a file: ${why}`;
   }
-  const section = KEPT_ELSEWHERE[path] ?? (path.startsWith("/etc/sudoers.d/evenkeel-") ? "users" : undefined);
+  const section = KEPT_ELSEWHERE[path] ?? KEPT_BY_PREFIX.find(([prefix]) => path.startsWith(prefix))?.[1];
   return section === undefined ? null : `${path} is kept by another section: write it under ${section}`;
 }
 
