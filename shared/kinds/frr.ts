@@ -4,6 +4,7 @@ import { resolveAmong } from "./frr-among.ts";
 import { daemonsOf, holdsPassword, renderConf, switchedOn, withDaemons } from "./frr-conf.ts";
 import { drainSteps, gateReasons, observeDrain, observeGate } from "./frr-drain.ts";
 import { compare, sayDifference } from "./frr-running.ts";
+import { CONF, RELOADER, SCRIPT, scriptText, UNIT } from "./frr-script.ts";
 import { frrSchema } from "./frr-section.ts";
 import type { FrrWant } from "./frr-section.ts";
 import { defineKind } from "./kind.ts";
@@ -11,46 +12,8 @@ import type { Act, Output, Owned, ResourceId, Step, StepCommon } from "./kind.ts
 import { lookAt, planFile, restoreStep } from "./managed-file.ts";
 import type { At } from "./managed-file.ts";
 
-const UNIT = "frr.service";
-const CONF = "/etc/frr/frr.conf";
 const DAEMONS = "/etc/frr/daemons";
-const RELOADER = "/usr/lib/frr/frr-reload.py";
 const ENABLED = `/etc/systemd/system/multi-user.target.wants/${UNIT}`;
-const SCRIPT = "/usr/local/lib/evenkeel/frr";
-/** vtysh reads a file, and standard input that is a socket cannot be opened as one. */
-const SCRIPT_TEXT = `#!/bin/sh
-# Kept by evenkeel (section frr). What is written here by hand is overwritten.
-#   check < FILE   would FRR take this configuration?
-#   reload         makes FRR run with what its file says
-#   restart        the same, also with other daemons, and ends all sessions
-set -eu
-umask 077
-file=$(mktemp /run/evenkeel-frr.XXXXXX)
-trap 'rm -f "$file" "$file.said"' EXIT
-
-# What FRR says holds the lines that it does not like, and in them a password.
-telling() {
-  code=0
-  "$@" > "$file.said" 2>&1 || code=$?
-  [ "$code" = 0 ] || sed 's/ password .*/ password (secret)/; s/ md5 .*/ md5 (secret)/' "$file.said" >&2
-  return "$code"
-}
-
-case $1 in
-  check)
-    cat > "$file"
-    telling vtysh -C -f "$file" ;;
-  reload)
-    # It takes things away that went with others, or were replaced by others of their number, and stumbles over it (a neighbour by
-    # interface, an entry of a community-list). A second time it finds what is left, which is nothing.
-    ${RELOADER} --reload ${CONF} >/dev/null 2>&1 || telling ${RELOADER} --reload ${CONF} ;;
-  restart)
-    # Its unit may be started three times in three minutes.
-    systemctl reset-failed ${UNIT} 2>/dev/null || true
-    systemctl restart ${UNIT} ;;
-  *) echo "usage: $0 check | reload | restart" >&2; exit 2 ;;
-esac
-`;
 
 /** 0.7 s for a small configuration; each changed line is a call of vtysh. */
 const RELOAD_TIMEOUT_MS = 120_000;
@@ -83,7 +46,7 @@ export const frr = defineKind({
       readAccounts(probe),
       lookAt(probe, CONF, wanted ? { content: bytes(renderConf(want)) } : {}),
       lookAt(probe, DAEMONS, daemonsText === null || !wanted ? {} : { content: bytes(withDaemons(daemonsText, daemonsOf(want))) }),
-      lookAt(probe, SCRIPT, wanted ? { content: bytes(SCRIPT_TEXT) } : {}),
+      lookAt(probe, SCRIPT, wanted ? { content: bytes(scriptText) } : {}),
       probe.stat(RELOADER),
       probe.stat(ENABLED),
       daemonsText === null || (!wanted && owned.size === 0) ? null : probe.run(["vtysh", "-c", "show running-config"], { timeoutMs: SHOW_TIMEOUT_MS }),
@@ -122,7 +85,7 @@ function planFiles(want: FrrWant, facts: Facts, owned: Owned): Step[] {
   const context = (path: string, common: Partial<StepCommon>) => ({ resource: `frr/${path}` as const, accounts: facts.accounts, owned, common });
   const daemons = planDaemons(want, facts, owned);
   const conf = planFile({ path: CONF, content: bytes(text), mode: 0o640, owner: "frr", group: "frr" }, facts.conf, context(CONF, { impact: "network", needs: [`frr/${DAEMONS}`, `frr/${SCRIPT}`], ...sensitive }));
-  const script = planFile({ path: SCRIPT, content: bytes(SCRIPT_TEXT), mode: 0o755, owner: "root", group: "root" }, facts.script, context(SCRIPT, {}));
+  const script = planFile({ path: SCRIPT, content: bytes(scriptText), mode: 0o755, owner: "root", group: "root" }, facts.script, context(SCRIPT, {}));
   const check: Step = { resource, needs: [`frr/${SCRIPT}`], why: "FRR has to accept the new configuration before it is put in place", impact: "none", do: "run", argv: [SCRIPT, "check"], timeoutMs: SHOW_TIMEOUT_MS, input: text };
   const isUp = facts.running?.code === 0;
   const difference = isUp ? compare(text, facts.running?.stdout ?? "") : null;

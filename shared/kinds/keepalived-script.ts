@@ -50,7 +50,7 @@ case $do in
   check)
     umask 077
     file=$(mktemp /run/evenkeel-keepalived.XXXXXX)
-    trap 'rm -f "$file"' EXIT
+    trap 'rm -f "$file" "$file.said"' EXIT
     cat > "$file"
     # With a script of another user than root, the check of 2.2.7 ends itself by SIGTERM, although the daemon takes it.
     for user in $(sed -n 's/^  user //p' "$file"); do
@@ -60,7 +60,6 @@ case $do in
     code=0
     keepalived -t -f "$file" > "$file.said" 2>&1 || code=$?
     sed "s|$file|keepalived.conf|g; s/auth_pass .*/auth_pass (secret)/" "$file.said" >&2
-    rm -f "$file.said"
     exit $code ;;
 
   quiet)
