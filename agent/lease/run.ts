@@ -55,6 +55,8 @@ export interface LeasesParts {
 type Happening = { [Kind in NodeEvent["kind"]]: Omit<Extract<NodeEvent, { kind: Kind }>, "now" | "fresh"> }[NodeEvent["kind"]];
 
 const LOOK_EVERY_MS = 60_000;
+/** While it is not well: the others may wait for it. */
+const LOOK_UNWELL_MS = 10_000;
 const LOOK_OFTEN_MS = 2_000;
 const REMIND_EVERY_MS = 60_000;
 const WRITE_AGAIN_MS = 5_000;
@@ -127,7 +129,7 @@ export class Leases {
       .finally(() => {
         if (this.#stopped) return;
         this.#looking?.cancel();
-        this.#looking = this.#parts.clock.after(this.#standing.record === null ? LOOK_EVERY_MS : LOOK_OFTEN_MS, () => this.look());
+        this.#looking = this.#parts.clock.after(this.#standing.record !== null ? LOOK_OFTEN_MS : this.#memory.health.healthy ? LOOK_EVERY_MS : LOOK_UNWELL_MS, () => this.look());
       });
   }
 

@@ -30,6 +30,8 @@ interface Open {
   /** When the question as it stands was first put. */
   sinceMs: number;
   timer: Timer;
+  /** Nobody was asked yet, because no answer could have been sealed to this node. */
+  untold: boolean;
 }
 
 export interface AskerParts {
@@ -138,11 +140,11 @@ export class Asker {
 
   #ask(id: string, need: Need, nowMs: number): void {
     const open = this.#open.get(id);
-    // It is under way; who could answer may have changed.
-    if (open !== undefined && JSON.stringify(open.need.from) === JSON.stringify(need.from)) return;
+    // It is under way; who could answer may have changed, or a commit has brought what was missing.
+    if (open !== undefined && !open.untold && JSON.stringify(open.need.from) === JSON.stringify(need.from)) return;
     open?.timer.cancel();
     const waitMs = Math.max(0, (this.#notBeforeMs.get(id) ?? 0) - nowMs);
-    const next: Open = { need, ask: this.#parts.newId(), sinceMs: nowMs, timer: this.#parts.clock.after(waitMs === 0 ? REPEAT_MS : waitMs, () => this.#put(id)) };
+    const next: Open = { need, ask: this.#parts.newId(), sinceMs: nowMs, untold: false, timer: this.#parts.clock.after(waitMs === 0 ? REPEAT_MS : waitMs, () => this.#put(id)) };
     this.#open.set(id, next);
     if (waitMs === 0) void this.#tell(next);
   }
@@ -156,9 +158,11 @@ export class Asker {
     void this.#tell(open);
   }
 
-  async #tell({ ask, need }: Open): Promise<void> {
+  async #tell(open: Open): Promise<void> {
+    const { ask, need } = open;
     const { self, log } = this.#parts;
     const missing = !this.#parts.recipients().has(self) ? `${self} has no recipient in the repository; "evenkeel secret trust ${self}" writes it there` : (await this.#parts.identity()) === null ? "this node's key cannot be read" : null;
+    open.untold = missing !== null;
     if (missing !== null) {
       if (!this.#saidNoKey) log(`${need.what} is needed from another node, and cannot be sealed to this one: ${missing}`);
       this.#saidNoKey = true;

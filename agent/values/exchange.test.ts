@@ -252,3 +252,17 @@ test("a node without a recipient in the repository says so, once, and asks nobod
   expect(asks()).toEqual([]);
   expect(logged.filter((line) => line.includes("evenkeel secret trust n2"))).toHaveLength(1);
 });
+
+test("once a commit has brought its recipient, the next run asks, and waits for no repetition", async () => {
+  recipients.delete("n2");
+  await run(need);
+  await settle();
+  expect(asks()).toEqual([]);
+  recipients.set("n2", keys.n2.recipient);
+  await run(need);
+  await settle();
+  expect(asks()).toHaveLength(1);
+  await run(need);
+  await settle();
+  expect(asks(), "and only once").toHaveLength(1);
+});

@@ -16,6 +16,8 @@ export function resolveAmong(want: FrrWant, around: AroundUs): Resolved<FrrWant>
   if (want.bgp === undefined) return { want: resolved, misfits };
   const neighbors: Record<string, Neighbor> = {};
   for (const [name, neighbor] of Object.entries(want.bgp.neighbors)) {
+    // A role names all routers of the mesh; each leaves itself out.
+    if ((neighbor.node ?? name) === around.self) continue;
     const found = neighborOf(name, neighbor, want.bgp, around);
     misfits.push(...found.misfits);
     neighbors[name] = { ...neighbor, peer: found.peer };
@@ -45,7 +47,6 @@ function neighborOf(name: string, neighbor: Neighbor, bgp: Bgp, around: AroundUs
   };
   const node = around.nodes.find((peer) => peer.name === (neighbor.node ?? name));
   if (neighbor.node !== undefined && node === undefined) tell(["node"], `there is no node ${neighbor.node}`, `the nodes are ${around.nodes.map((peer) => peer.name).join(", ")}`);
-  if (node?.name === around.self) tell(neighbor.node === undefined ? [] : ["node"], `${around.self} is this node itself`, "in a role that all of them have, write the others in each node's own file");
   const theirs = node?.section?.bgp;
   const address = neighbor.address ?? neighbor.interface ?? parseIp(node?.address ?? "")?.address;
   const asn = neighbor.asn ?? (theirs === undefined ? undefined : theirs.asn);
@@ -57,7 +58,7 @@ function neighborOf(name: string, neighbor: Neighbor, bgp: Bgp, around: AroundUs
     if (node === undefined) tell([], `the AS of ${name} is not known`, "write `asn: NUMBER`, or `asn: external`");
     else tell([], `the AS of ${node.name} is not known: it has no section frr with bgp`, `give it one, or write \`asn: NUMBER\` here`);
   }
-  if (theirs !== undefined && node !== undefined && node.name !== around.self) otherSide(neighbor, bgp, node.name, theirs, around, tell);
+  if (theirs !== undefined && node !== undefined) otherSide(neighbor, bgp, node.name, theirs, around, tell);
   return { peer: address === undefined || asn === undefined ? null : { address, asn }, misfits };
 }
 

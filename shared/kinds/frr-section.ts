@@ -82,7 +82,7 @@ const bgp = z
       .record(neighborName, neighbor)
       .refine((entries) => Object.keys(entries).length <= NEIGHBORS_MAX, `at most ${NEIGHBORS_MAX}`)
       .default({})
-      .describe("By name: a node's name takes address and AS from the repository; anything else needs both"),
+      .describe("By name: a node's name takes address and AS from the repository, and the node itself is left out, so that a role can name all of them; anything else needs both"),
     requirePasswords: z.boolean().default(false).describe("Every neighbour must have a password; a push without is refused"),
     requirePolicy: z.boolean().default(true).describe("External neighbours without a route-map are told nothing and nothing is taken from them (RFC 8212)"),
     importCheck: z.boolean().default(true).describe("Announce `networks` only while this machine has a route to them"),

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { bundleDir, root } from "../../image/bundle.ts";
 import { Cupboard } from "../lab/cupboard.ts";
 import { Lab } from "../lab/lab.ts";
+import { plainExample } from "../lab/plain-example.ts";
 
 /** A hub and three nodes with the example cluster, from nothing, enrolled and converged. */
 export class Three {
@@ -21,12 +22,13 @@ export class Three {
     const lab = new Lab({ name, binds: [{ from: bundleDir, to: "/usr/lib/evenkeel" }], downOnExit: true, onProgress: progress });
     await lab.wipe();
     await rm(directory, { recursive: true, force: true });
-    const cupboard = new Cupboard({ directory, lab });
+    const example = await plainExample();
+    const cupboard = new Cupboard({ directory, lab, example });
     // Before anything runs, so that it is taken down whatever fails.
     closers.push(async () => {
       await lab.wipe();
       await cupboard.stop();
-      await rm(directory, { recursive: true, force: true });
+      for (const path of [directory, example]) await rm(path, { recursive: true, force: true });
     });
     await lab.up();
     await lab.mirror();

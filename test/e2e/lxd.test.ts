@@ -11,6 +11,7 @@ import { lxd } from "../../shared/kinds/lxd.ts";
 import { LabProbe } from "../fixtures/lab-probe.ts";
 import { Cupboard } from "../lab/cupboard.ts";
 import { Lab } from "../lab/lab.ts";
+import { makeTinyImage } from "../lab/tiny-image.ts";
 import { until } from "./real-cupboard.ts";
 
 /** Three real nodes become an LXD cluster by one push, with tokens that go through a real hub; a container moves when its node goes. */
@@ -51,17 +52,6 @@ const role = (): string => `lxd:
   instances:
     c1: {image: tiny, config: {boot.autostart: true, limits.memory: 64MiB}}
     web/c2: {image: tiny}
-`;
-
-/** The smallest thing that boots: a shell that waits, out of the node's own files. The same bytes on every node. */
-const makeImage = `set -e
-d=$(mktemp -d); cd "$d"
-mkdir -p rootfs/bin rootfs/sbin rootfs/lib64 rootfs/lib/x86_64-linux-gnu rootfs/etc rootfs/proc rootfs/sys rootfs/dev rootfs/tmp rootfs/root rootfs/run rootfs/var
-cp -L /bin/dash rootfs/bin/sh; cp -L /bin/sleep rootfs/bin/; cp -L /lib64/ld-linux-x86-64.so.2 rootfs/lib64/; cp -L /lib/x86_64-linux-gnu/libc.so.6 rootfs/lib/x86_64-linux-gnu/
-printf '#!/bin/sh\\ntrap "exit 0" PWR TERM INT\\nwhile :; do sleep 1000000 & wait $!; done\\n' >rootfs/sbin/init; chmod 755 rootfs/sbin/init
-printf 'architecture: x86_64\\ncreation_date: 1700000000\\nproperties: {os: lab, description: tiny}\\n' >metadata.yaml
-tar --sort=name --mtime=@1700000000 --owner=0 --group=0 --numeric-owner -cf - metadata.yaml rootfs | gzip -n >/srv/tiny.tar.gz
-sha256sum /srv/tiny.tar.gz | cut -d' ' -f1
 `;
 
 const shell = async (node: string, script: string): Promise<string> => {
@@ -119,9 +109,7 @@ beforeAll(async () => {
   for (const node of nodes) await cupboard.enrol(node);
   await cupboard.waitConverged();
   for (const node of nodes) recipients.set(node, /age1[a-z0-9]{58}/.exec(await shell(node, "cat /etc/evenkeel/age.txt"))?.[0] ?? "none");
-  const sums = await Promise.all(nodes.map((node) => shell(node, makeImage)));
-  expect(new Set(sums).size).toBe(1);
-  fingerprint = sums[0] ?? "";
+  fingerprint = await makeTinyImage(lab);
 });
 
 afterAll(async () => {

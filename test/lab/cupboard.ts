@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { chmod, cp, mkdir, readFile, writeFile } from "node:fs/promises";
+import { chmod, cp, mkdir, readFile, readdir, writeFile } from "node:fs/promises";
 import { request } from "node:https";
 import { join } from "node:path";
 import { startHub } from "../../hub/main.ts";
@@ -35,6 +35,9 @@ const API_TIMEOUT_MS = 30_000;
  * and the bench stand on. Everything goes the way a person would go: the `evenkeel` command, `git push`, and the one line
  * that `node add` prints.
  */
+/** As the example writes it. */
+const EXAMPLE_NETWORK = "10.77.1.";
+
 export class Cupboard {
   readonly directory: string;
   readonly lab: Lab;
@@ -140,8 +143,8 @@ export class Cupboard {
     return `${this.apiUrl}/cluster.git`;
   }
 
-  /** The owner's clone with the example in it, pushed once. Answers the tip. */
-  async pushExample(): Promise<string> {
+  /** The owner's clone with the example in it, pushed once. Answers the tip. @param change what else it shall say, before it is committed */
+  async pushExample(change: () => Promise<void> = async () => {}): Promise<string> {
     if (!existsSync(join(this.clone, ".git"))) {
       await this.#must("git", ["clone", "-q", "-c", `include.path=${join(this.directory, "gitconfig")}`, this.gitUrl, this.clone], { GIT_CONFIG_GLOBAL: join(this.directory, "gitconfig") });
       await this.git("symbolic-ref", "HEAD", "refs/heads/main");
@@ -149,6 +152,7 @@ export class Cupboard {
     if ((await this.#run("git", ["-C", this.clone, "rev-parse", "-q", "--verify", "HEAD"])).code !== 0) {
       await cp(this.#example, this.clone, { recursive: true });
       await this.#makeItOurs();
+      await change();
       await this.git("add", "-A");
       await this.git("commit", "-q", "-m", "Three nodes in a cupboard");
     }
@@ -156,25 +160,41 @@ export class Cupboard {
     return (await this.git("rev-parse", "HEAD")).trim();
   }
 
-  /** The example's placeholder for a signer becomes the owner's key, and the nodes get the lab's addresses. */
+  /** The example's placeholder for a signer becomes the owner's key, and its network the lab's. */
   async #makeItOurs(): Promise<void> {
     const publicKey = (await readFile(join(this.directory, "owner.pub"), "utf8")).trim();
-    const cluster = join(this.clone, "cluster.yaml");
-    let settings = (await readFile(cluster, "utf8")).replace(/ssh-ed25519 \S+ replace-me@example/, publicKey);
+    const network = this.lab.hostAddress.replace(/\d+$/, "");
+    await this.edit("cluster.yaml", (text) => text.replace(/ssh-ed25519 \S+ replace-me@example/, publicKey));
+    for (const path of await readdir(this.clone, { recursive: true })) {
+      if (path.endsWith(".yaml") && !path.startsWith(".")) await this.edit(path, (text) => text.replaceAll(EXAMPLE_NETWORK, network));
+    }
     for (const node of this.lab.nodes) {
-      const path = join(this.clone, "nodes", `${node}.yaml`);
-      const example = existsSync(path) ? /^address: (\S+)$/m.exec(await readFile(path, "utf8"))?.[1] : undefined;
-      if (example !== undefined) settings = settings.replaceAll(`//${example}/`, `//${this.lab.address(node)}/`);
-      if (existsSync(path)) await writeFile(path, (await readFile(path, "utf8")).replace(/^address: .*$/m, `address: ${this.lab.address(node)}`));
+      if (existsSync(join(this.clone, "nodes", `${node}.yaml`))) await this.edit(`nodes/${node}.yaml`, (text) => text.replace(/^address: .*$/m, `address: ${this.lab.address(node)}`));
     }
     // Whoever runs this at two in the morning is not to be surprised by a rollout.
-    settings = settings.replace("windows: [night]", "windows: []");
-    if (this.#demo) {
-      settings = settings.replace(/canarySoakMinutes: \d+ /, "canarySoakMinutes: 0.2 ").replace(/  soakMinutes: \d+ /, "  soakMinutes: 0.2 ").replace(/nodeMinutes: \d+ /, "nodeMinutes: 2 ");
-      const base = join(this.clone, "roles", "base.yaml");
-      await writeFile(base, (await readFile(base, "utf8")).replace("packages:\n", "packages:\n  even-tool: present   # of the demo\n"));
+    await this.edit("cluster.yaml", (text) => text.replace("windows: [night]", "windows: []"));
+    if (!this.#demo) return;
+    await this.edit("cluster.yaml", (text) => text.replace(/canarySoakMinutes: \d+ /, "canarySoakMinutes: 0.2 ").replace(/(  soakMinutes|changeSoakMinutes): \d+ /g, "$1: 0.2 ").replace(/nodeMinutes: \d+ /, "nodeMinutes: 2 "));
+    await this.edit("roles/base.yaml", (text) => text.replace("packages:\n", "packages:\n  even-tool: present   # of the demo\n"));
+  }
+
+  /** Changes a file of the clone, which is not committed by that. */
+  async edit(path: string, change: (text: string) => string): Promise<void> {
+    const file = join(this.clone, path);
+    await writeFile(file, change(await readFile(file, "utf8")));
+  }
+
+  /** Writes into the repository what secrets and tokens for each node are encrypted to, once its agent has told the hub; commits and pushes that. */
+  async trustAll(): Promise<void> {
+    const deadlineMs = performance.now() + API_TIMEOUT_MS;
+    for (const node of this.lab.nodes) {
+      while ((await this.node(node)).recipient === null) {
+        if (performance.now() > deadlineMs) throw new Error(`${node} has not told its recipient`);
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+      await this.evenkeel("secret", "trust", node, "--dir", this.clone);
     }
-    await writeFile(cluster, settings);
+    if ((await this.git("status", "--porcelain")) !== "") await this.push({}, "The nodes' keys");
   }
 
   /** Installs the agent on a node and enrols it with the line that `evenkeel node add` prints. Does nothing for one that is enrolled. */

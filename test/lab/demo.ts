@@ -6,6 +6,7 @@ import { Listr } from "listr2";
 import { bundleAgent, root } from "../../image/bundle.ts";
 import { Cupboard } from "./cupboard.ts";
 import { Lab } from "./lab.ts";
+import { enrolAll, pushWholeExample, stockExample } from "./whole-example.ts";
 
 /**
  * `npm start`: a hub and three real Debian nodes on this machine, enrolled with the commands that a person would type, and
@@ -54,6 +55,7 @@ async function main(): Promise<void> {
   const progress = { report: (_message: string) => {} };
   lab = new Lab({
     name: "demo",
+    flavour: "cluster",
     binds: [{ from: join(root, "dist", "evenkeel"), to: "/usr/lib/evenkeel" }],
     downOnExit: true,
     onProgress: (message) => progress.report(message),
@@ -81,13 +83,16 @@ async function main(): Promise<void> {
           await cupboard.start();
         },
       },
-      { title: "the example cluster: signed and pushed", task: async (_context, task) => (task.output = await present(cupboard).pushExample()) },
       {
-        title: "the nodes: enrolled, each with a one-time token",
+        title: "the example cluster: signed and pushed",
         task: async (_context, task) => {
-          for (const node of nodes.nodes) {
-            task.output = await present(cupboard).enrol(node);
-          }
+          task.output = await pushWholeExample(nodes, present(cupboard));
+        },
+      },
+      {
+        title: "the nodes: enrolled, each with a one-time token; their keys are written into the repository",
+        task: async (_context, task) => {
+          await enrolAll(nodes, present(cupboard), (message) => (task.output = message));
         },
       },
       {
@@ -109,9 +114,7 @@ async function main(): Promise<void> {
 async function startNodes(nodes: Lab, progress: { report: (message: string) => void }): Promise<void> {
   await nodes.up();
   progress.report("fetching the packages that the example installs");
-  await nodes.mirror();
-  // Something to update: its next version is one command away.
-  await nodes.publish("even-tool", "1.0");
+  await stockExample(nodes);
 }
 
 function present<T>(value: T | null): T {

@@ -54,6 +54,9 @@ export type Fault = { readonly atMs: number } & (
 /** What somebody does until it is done, or no longer makes sense. */
 export type Deed = "clear" | "abort" | "instead" | "hub-restore";
 
+/** Nothing goes wrong by itself, so that people and orders meet at their worst moments again and again. */
+const duel = { network: false, crashes: false, machines: false, people: false, members: false, clocks: false, cuts: false, hub: false, moments: true };
+
 /** How long things go wrong; then everything is mended, and must come right again. */
 export const TROUBLE_MS = 12 * 60_000;
 export const CALM_MS = 16 * 60_000;
@@ -67,7 +70,7 @@ export function scenarioOf(seed: number): Scenario {
   const locks = chance.happens(0.2) ? ["f1"] : [];
   const groups = groupsOf(chance, nodes);
   // Some seeds have a bad network, some bad machines, some bad people: with all at once nothing ever gets far enough to go wrong.
-  const bad = { network: chance.happens(0.6), crashes: chance.happens(0.5), machines: chance.happens(0.6), people: chance.happens(0.5), members: chance.happens(0.4), clocks: chance.happens(0.3), cuts: chance.happens(0.5), hub: chance.happens(0.5), moments: chance.happens(0.5) };
+  const bad = chance.happens(0.25) ? duel : { network: chance.happens(0.6), crashes: chance.happens(0.5), machines: chance.happens(0.6), people: chance.happens(0.5), members: chance.happens(0.4), clocks: chance.happens(0.3), cuts: chance.happens(0.5), hub: chance.happens(0.5), moments: chance.happens(0.5) };
   const faults: Fault[] = [];
   const add = (fault: Fault): void => void faults.push(fault);
   const at = (): number => chance.between(5_000, TROUBLE_MS);
@@ -88,8 +91,8 @@ export function scenarioOf(seed: number): Scenario {
   for (let index = some(bad.people, 4); index > 0; index--) add({ atMs: at(), do: "abort", node: chance.pick(nodes) });
   for (let index = some(bad.people, 2); index > 0; index--) add({ atMs: at(), do: "window" });
   for (let index = some(bad.people, 2); index > 0; index--) add({ atMs: at(), do: "script", node: chance.pick(nodes), forMs: chance.between(2_000, 100_000) });
-  for (let index = some(bad.moments, 4); index > 0; index--) {
-    const then = chance.pick<readonly Deed[]>([["instead"], ["clear", "instead"], ["clear", "instead"], ["abort", "instead"], ["abort", "instead"], ["hub-restore", "instead"], ["hub-restore", "abort"]]);
+  for (let index = bad === duel ? chance.between(4, 10) : some(bad.moments, 4); index > 0; index--) {
+    const then = chance.pick<readonly Deed[]>([["instead"], ["clear", "instead"], ["clear", "instead"], ["abort", "instead"], ["abort", "instead"], ["hub-restore", "instead"], ["hub-restore", "abort"], ...(bad === duel ? [["hub-restore", "instead"] as const, ["hub-restore", "instead"] as const] : [])]);
     add({ atMs: at(), do: "moment", ...worst(chance, then), then, everyMs: chance.between(500, 8_000) });
   }
   memberships(chance, nodes, groups, some(bad.members, 5), add);
