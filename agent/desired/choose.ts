@@ -10,6 +10,7 @@ import { loadNode } from "../../shared/config/repository.ts";
 import { formatDiagnostics } from "../../shared/config/diagnostic.ts";
 import { Redactor } from "../../shared/secrets/redact.ts";
 import type { KeySource, NodeSecrets } from "../../shared/secrets/vault.ts";
+import { SettingsCache } from "../../shared/config/settings-cache.ts";
 import { signersIn } from "../../shared/config/signers.ts";
 import { checkDescent, verifyHistory } from "../../shared/git/history.ts";
 import type { Signer } from "../../shared/git/signers.ts";
@@ -72,6 +73,7 @@ export class Chooser {
   readonly #marks: MarkFile;
   readonly #kinds: readonly Kind[];
   readonly #key: KeySource | undefined;
+  readonly #cache = new SettingsCache();
 
   /** `key`: the node's age key, for the secrets that its sections hold. */
   constructor(parts: { readonly repository: Repository; readonly settings: Settings; readonly marks: MarkFile; readonly kinds: readonly Kind[]; readonly key?: KeySource }) {
@@ -134,7 +136,7 @@ export class Chooser {
   }
 
   async #chosen(mark: Mark, isNew: boolean): Promise<Choice> {
-    const loaded = await loadNode(gitTree(this.#repository.git, mark.commit), this.#kinds, this.#settings.node, this.#key).catch((error: Error) => error);
+    const loaded = await loadNode(gitTree(this.#repository.git, mark.commit), this.#kinds, this.#settings.node, { key: this.#key, cache: this.#cache }).catch((error: Error) => error);
     if (loaded instanceof Error) return { ok: false, commit: mark.commit, message: `commit ${mark.commit.slice(0, 8)} cannot be read: ${loaded.message}` };
     if (!loaded.ok) return { ok: false, commit: mark.commit, message: formatDiagnostics(loaded.diagnostics, { color: false }).slice(0, 3_500) };
     const { node, cluster, recipients } = loaded;

@@ -67,7 +67,7 @@ describe("editors' schemas", () => {
 test("referencePages makes a page for each kind, and links it", () => {
   const pages = referencePages(kinds, examples);
   for (const kind of kinds) expect(pages.get("README.md")).toContain(`(${kind.name}.md)`);
-  expect(pages.size).toBe(kinds.length + 3);
+  expect(pages.size).toBe(kinds.length + 4);
 });
 
 test("sectionText takes one section with its comments, and nothing of the next", () => {

@@ -4,7 +4,7 @@ import { referencePages } from "./reference.ts";
 import type { ExampleFile } from "./reference.ts";
 
 /** Where examples of sections are taken from, the first that has one; from the top of the project. */
-export const EXAMPLE_FILES = ["git-config/cluster.yaml", "git-config/roles/base.yaml", "git-config/roles/web.yaml", "docs/reference/examples.yaml"] as const;
+export const EXAMPLE_FILES = ["git-config/cluster.yaml", "git-config/roles/base.yaml", "git-config/roles/web.yaml", "git-config/roles/front.yaml", "git-config/roles/routes.yaml", "git-config/roles/containers.yaml", "docs/reference/examples.yaml"] as const;
 
 /** Where a cluster repository keeps the schemas that its YAML files name in their first line. */
 export const EDITOR_SCHEMA_FOLDER = ".evenkeel/schema";

@@ -1,6 +1,7 @@
 import { Cluster, nodeFields } from "./cluster.ts";
 import { inputSchema } from "./json-schema.ts";
 import type { DocumentedKind, JsonSchema } from "./json-schema.ts";
+import { RecipientsFile } from "../secrets/recipients-file.ts";
 
 /** A YAML file to take examples from. */
 export interface ExampleFile {
@@ -15,6 +16,7 @@ export function referencePages(kinds: readonly DocumentedKind[], examples: reado
   pages.set("README.md", index(kinds));
   pages.set("cluster.md", clusterPage(examples));
   pages.set("node.md", nodePage(kinds));
+  pages.set("secrets.md", secretsPage());
   for (const kind of kinds) pages.set(`${kind.name}.md`, kindPage(kind, examples));
   return pages;
 }
@@ -34,6 +36,7 @@ function index(kinds: readonly DocumentedKind[]): string {
       ["[`nodes/NAME.yaml`](node.md)", "one node: its address, its roles, its own settings"],
       ["[`roles/NAME.yaml`](node.md)", "settings that nodes share"],
       ["`files/`", "what settings refer to; `*.eta` are templates"],
+      ["[`secrets/`](secrets.md)", "what only some nodes may read, encrypted, and who may"],
     ]),
     "## Sections of a node's or role's file",
     table(["section", "for"], kinds.map((kind) => [`[\`${kind.name}\`](${kind.name}.md)`, kind.summary])),
@@ -60,12 +63,13 @@ function nodePage(kinds: readonly DocumentedKind[]): string {
   );
 }
 
-const contentText = `Wherever the reference says *content*, there are three ways to write it:
+const contentText = `Wherever the reference says *content*, there are four ways to write it:
 
 \`\`\`yaml
 content: "the text itself\\n"
 content: {file: motd}            # files/motd, byte for byte
 content: {template: motd.eta}    # files/motd.eta, filled in for the node
+content: {secret: app-key}       # secrets/app-key.age, decrypted on the node
 \`\`\``;
 
 const templateText = `A template is text with JavaScript in it: \`<%= it.vars.port %>\` prints a value, \`<% for (const node of it.cluster.nodes) { %> … <% } %>\` runs code; a line that holds only code leaves no line behind. \`include("other.eta")\` takes in another template below \`files/\`. A template sees:
@@ -74,10 +78,42 @@ const templateText = `A template is text with JavaScript in it: \`<%= it.vars.po
 | --- | --- |
 | \`it.node.name\`, \`it.node.address\` | the node it is filled in for |
 | \`it.vars.NAME\` | the node's vars |
+| \`it.secret("NAME")\` | a [secret](secrets.md) that the node may read |
 | \`it.cluster.name\` | the cluster's name |
 | \`it.cluster.nodes\` | all nodes, each with \`name\` and \`address\` |
 
 Asking for what is not set is an error, and so is printing nothing. There is no clock, no chance, no file and no network in a template: it gives the same text each time.`;
+
+const secretsText = `A secret is a file below \`secrets/\`, encrypted by age to the nodes that may read it and to the cluster's owners; the \`age\` command reads it as well. The hub holds no key, and sees no secret. A plan says that one has changed, not to what.
+
+\`\`\`sh
+evenkeel secret key                        # your own key, once; it prints what to write into cluster.yaml
+evenkeel secret trust n1                   # writes n1's recipient into nodes/n1.yaml; compare it with the node's
+evenkeel secret set bgp --roles routes     # for all nodes with that role; the value is typed unseen, or read from a pipe
+evenkeel secret who                        # who may read each, who can, and who lacks what
+evenkeel secret rotate --all               # encrypts anew, for those who shall read them now
+\`\`\`
+
+Any text of a section can be one, and so can a file's content; a template asks for one by \`it.secret("NAME")\`:
+
+\`\`\`yaml
+frr:
+  bgp:
+    neighbors:
+      n2: {password: {secret: bgp}}
+files:
+  /etc/app/key:
+    content: {secret: app-key}
+    mode: "0600"
+\`\`\`
+
+A node's key is made at its enrolment and never leaves it (\`/etc/evenkeel/age.txt\`). When it is lost, the node makes another: \`evenkeel secret trust\` and \`rotate\` give it its secrets back. Who once could read a secret may have kept it: change what it protects when a node or an owner leaves.`;
+
+function secretsPage(): string {
+  const schema = inputSchema(RecipientsFile);
+  const entry = entryOf(schema);
+  return page("# secrets/", secretsText, "## secrets/recipients.yaml", schema.description === undefined ? "" : `${schema.description}.`, ...(entry === undefined ? [] : entryParts(entry)));
+}
 
 function kindPage(kind: DocumentedKind, examples: readonly ExampleFile[]): string {
   const schema = inputSchema(kind.schema);

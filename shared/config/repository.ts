@@ -22,6 +22,7 @@ import { renderNode } from "./render.ts";
 import type { RenderedNode } from "./render.ts";
 import { layersOf, resolveRoles, rolesOf, unknownRole } from "./roles.ts";
 import type { RoleGraph } from "./roles.ts";
+import type { SettingsCache } from "./settings-cache.ts";
 import { readClusterFile, readSettingsFile } from "./settings-file.ts";
 import type { ClusterFile, Read, SectionKind, SettingsFile } from "./settings-file.ts";
 import { didYouMean } from "./suggest.ts";
@@ -81,9 +82,11 @@ export async function loadRepository(tree: FileTree, kinds: readonly SectionKind
 /**
  * Loads and checks what one node needs: cluster.yaml, its own file, its roles, and the contents that it refers to. What
  * is wrong elsewhere does not keep this node from following; at a push the hub checks all of it.
+ *
+ * @param options `key` opens the node's secrets; `cache` is for who loads one commit after another
  */
-export async function loadNode(tree: FileTree, kinds: readonly SectionKind[], name: string, key?: KeySource): Promise<LoadedNode> {
-  const loader = await openLoader(tree, kinds, key);
+export async function loadNode(tree: FileTree, kinds: readonly SectionKind[], name: string, { key, cache }: { readonly key?: KeySource | undefined; readonly cache?: SettingsCache } = {}): Promise<LoadedNode> {
+  const loader = await openLoader(tree, kinds, key, cache);
   const { layout } = loader;
   const path = layout.nodes.get(name);
   if (path === undefined) {
@@ -147,7 +150,7 @@ function addressBook(names: readonly string[], files: ReadonlyMap<string, Settin
 }
 
 /** Reads the listing, and then all YAML files at once: a tree that asks a process for bytes can so ask once. */
-async function openLoader(tree: FileTree, kinds: readonly SectionKind[], key?: KeySource): Promise<Loader> {
+async function openLoader(tree: FileTree, kinds: readonly SectionKind[], key?: KeySource, cache?: SettingsCache): Promise<Loader> {
   const layout = await readLayout(tree);
   const bytes = new Map<string, Uint8Array>();
   const wanted = [...(layout.hasCluster ? [CLUSTER_FILE] : []), ...layout.nodes.values(), ...layout.roles.values()];
@@ -156,7 +159,7 @@ async function openLoader(tree: FileTree, kinds: readonly SectionKind[], key?: K
       if (checkSize(path, layout.sizes.get(path) ?? 0) === undefined) bytes.set(path, await tree.read(path));
     }),
   );
-  const loader = new Loader(kinds, layout, bytes, new Contents(tree, layout.contents), new Vault(tree, layout.secrets, key));
+  const loader = new Loader(kinds, layout, bytes, new Contents(tree, layout.contents), new Vault(tree, layout.secrets, key), cache);
   loader.readCluster();
   return loader;
 }
@@ -181,16 +184,18 @@ class Loader {
   readonly #bytes: ReadonlyMap<string, Uint8Array>;
   readonly #contents: Contents;
   readonly #vault: Vault;
+  readonly #cache: SettingsCache | undefined;
   readonly #rolesRead = new Set<string>();
   /** Node → its merged settings with their places. */
   readonly #located = new Map<string, LocatedMap>();
 
-  constructor(kinds: readonly SectionKind[], layout: Layout, bytes: ReadonlyMap<string, Uint8Array>, contents: Contents, vault: Vault) {
+  constructor(kinds: readonly SectionKind[], layout: Layout, bytes: ReadonlyMap<string, Uint8Array>, contents: Contents, vault: Vault, cache?: SettingsCache) {
     this.layout = layout;
     this.#kinds = kinds;
     this.#bytes = bytes;
     this.#contents = contents;
     this.#vault = vault;
+    this.#cache = cache;
   }
 
   /** A schema, a kind or a template may quote what it complains about. */
@@ -238,7 +243,8 @@ class Loader {
 
   #readSettings(what: "node" | "role", name: string): Read<SettingsFile> {
     const path = `${what}s/${name}.yaml`;
-    return this.#read(path, (bytes) => readSettingsFile(what, name, path, bytes, this.#kinds));
+    const parse = (bytes: Uint8Array): Read<SettingsFile> => readSettingsFile(what, name, path, bytes, this.#kinds);
+    return this.#read(path, (bytes) => this.#cache?.read(path, bytes, parse) ?? parse(bytes));
   }
 
   #read<T>(path: string, parse: (bytes: Uint8Array) => Read<T>): Read<T> {

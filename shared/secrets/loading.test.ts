@@ -63,7 +63,7 @@ async function diagnose(tree: Files): Promise<string> {
 }
 const keyOf = (pair: KeyPair): SecretKey => ({ recipient: pair.recipient, open: (file) => open([pair.identity], file) });
 async function onNode(tree: Files, key: SecretKey = keyOf(n1)) {
-  const loaded = await loadNode(memoryTree(tree), kinds, "n1", async () => key);
+  const loaded = await loadNode(memoryTree(tree), kinds, "n1", { key: async () => key });
   if (!loaded.ok) throw new Error(formatDiagnostics(loaded.diagnostics));
   return loaded;
 }
