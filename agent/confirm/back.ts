@@ -31,7 +31,11 @@ export async function backNow({ store, host, bootId, nowMs, log }: BackParts, wh
 export async function backInTime(parts: BackParts, id: string): Promise<void> {
   const record = await parts.store.load();
   if (record === null || record.id !== id || record.state === "back") return parts.log("the change is confirmed or put back already");
-  await backNow(parts, `it was not confirmed within ${record.limitMs / 1_000} s, and the agent was not there to say why`);
+  await backNow(parts, notInTime(record));
+}
+
+export function notInTime({ limitMs, missing }: Pick<ConfirmRecord, "limitMs" | "missing">): string {
+  return `it was not confirmed within ${limitMs / 1_000} s: ${missing.join("; ") || "nothing was missing when the agent looked last, and it did not stay so, or it was not looked again"}`;
 }
 
 /** Before anything reads the files at boot. The rest is done by the agent, when the programs are there that it needs. */

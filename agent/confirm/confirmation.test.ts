@@ -159,6 +159,22 @@ describe("what was put back", () => {
   });
 });
 
+test("the timer that goes off in the agent's place says what the agent saw last", async () => {
+  const node = new TwinNode();
+  node.host.powerCutAfter = undefined;
+  const watching = wanted("b", net("no-hub"));
+  const before = node.host.done.length;
+  await node.converge(watching);
+  const noted = node.host.done.slice(before).lastIndexOf("save record armed") + 1;
+  const other = new TwinNode();
+  other.host.powerCutAfter = noted;
+  await orCut(other.converge(watching));
+  other.host.powerCutAfter = undefined;
+  expect(other.record).toMatchObject({ state: "armed", missing: ["the hub cannot be reached any more"] });
+  await other.timer();
+  expect(other.record?.back?.reason).toBe("it was not confirmed within 60 s: the hub cannot be reached any more");
+});
+
 describe("the end of the agent, or the power, before any operation", () => {
   const recoveries = {
     "the agent starts again": async () => {},

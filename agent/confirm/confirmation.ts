@@ -5,7 +5,7 @@ import type { Protection } from "../engine/run.ts";
 import { touchedPath } from "../engine/touched.ts";
 import { CannotKeep } from "../host/host.ts";
 import type { Host } from "../host/host.ts";
-import { backNow } from "./back.ts";
+import { backNow, notInTime } from "./back.ts";
 import type { Fuse } from "./fuse.ts";
 import { limitedHost } from "./limited-host.ts";
 import type { Reach } from "./reach.ts";
@@ -85,7 +85,7 @@ export class Confirmation {
     const [seen, reasons] = await Promise.all([reach.look(LOOK_TIMEOUT_MS), opening.reasons()]);
     const record: ConfirmRecord = {
       v: 1, id: newId(), commit: opening.commit, bootId, armedAt: new Date(clock.nowMs()).toISOString(), limitMs: opening.limitMs, state: "armed",
-      resources: [], paths: [], values: [], actsFirst: [], acts: [], triggers: [], inventory: { owned: [], earlier: [], pending: [] }, filesBackIn: null, back: null, settled: false,
+      resources: [], paths: [], values: [], actsFirst: [], acts: [], triggers: [], inventory: { owned: [], earlier: [], pending: [] }, missing: [], filesBackIn: null, back: null, settled: false,
     };
     await store.save(record);
     await this.#parts.host.forget(new Set());
@@ -196,9 +196,21 @@ export class Window implements Protection {
     let watch = begun;
     while (judge(watch, clock.monotonicMs()) === "wait") {
       watch = looked(watch, await this.#look(watch.missing));
+      await this.#note(watch.missing);
       if (judge(watch, clock.monotonicMs()) === "wait") await pause(clock, Math.min(LOOK_EVERY_MS, this.#leftMs));
     }
     return watch;
+  }
+
+  /** The fuse goes off at the same moment as the agent decides; whichever is first shall know why. */
+  async #note(missing: readonly string[]): Promise<void> {
+    const { store, alone } = this.#w.parts;
+    if (missing.join("\n") === this.#record.missing.join("\n")) return;
+    this.#record = { ...this.#record, missing: [...missing] };
+    await alone(async () => {
+      const found = await store.load();
+      if (found?.id === this.#record.id && found.state === "armed") await store.save(this.#record);
+    });
   }
 
   /** One look, cut off at the deadline. */
@@ -223,7 +235,7 @@ export class Window implements Protection {
         await host.forget(new Set());
         return { kept: true };
       }
-      const why = failure ?? `it was not confirmed within ${opening.limitMs / 1_000} s: ${watch.missing.join("; ") || "what was within reach did not stay so"}`;
+      const why = failure ?? notInTime({ limitMs: opening.limitMs, missing: watch.missing });
       await back(why);
     }
     const record = (await store.load()) ?? this.#record;

@@ -35,6 +35,8 @@ export const ConfirmRecord = z.object({
   triggers: z.array(z.object({ unit: z.string(), action: z.enum(["restart", "reload"]) })),
   /** What the inventory said of all that before. */
   inventory: Excerpt,
+  /** What keeps it from being confirmed, as the agent saw it last: for whoever puts it back in the agent's place. */
+  missing: z.array(z.string()).default([]),
   /** The boot in which the files were put back before the network came up; the rest is the agent's to do. */
   filesBackIn: z.string().nullable(),
   back: z.object({ at: z.string(), reason: z.string(), left: z.array(z.string()) }).nullable(),

@@ -41,5 +41,5 @@ export function failed(message: string): StepResult {
 export function failedRun(argv: readonly string[], output: Output): StepResult {
   const said = `${output.stdout}\n${output.stderr}`.trim();
   const tail = said.length > 3_000 ? `…${said.slice(-3_000)}` : said;
-  return failed(`${argv.slice(0, 4).join(" ")} ended with code ${output.code}${tail === "" ? "" : `:\n${tail}`}`);
+  return failed(`${argv.slice(0, 4).join(" ")} ended with code ${output.code}${tail === "" ? "" : `: ${tail}`}`);
 }
