@@ -34,7 +34,7 @@ export async function backInTime(parts: BackParts, id: string): Promise<void> {
   await backNow(parts, notInTime(record));
 }
 
-export function notInTime({ limitMs, missing }: Pick<ConfirmRecord, "limitMs" | "missing">): string {
+export function notInTime({ limitMs, missing }: { readonly limitMs: number; readonly missing: readonly string[] }): string {
   return `it was not confirmed within ${limitMs / 1_000} s: ${missing.join("; ") || "nothing was missing when the agent looked last, and it did not stay so, or it was not looked again"}`;
 }
 

@@ -120,6 +120,15 @@ describe("--wait", () => {
     expect(await drain.ended).toMatchObject({ code: 0, stdout: expect.stringContaining("n2 is drained, and stays so until") });
   });
 
+  test("a drain that the node declines says why, in the node's words", async () => {
+    const drain = start(hub, ["drain", "n2", "--why", "memory", "--wait"]);
+    await drain.said(/waiting/);
+    [coordination.leases, coordination.requests] = [[leaseOf(coordination.requests[0]?.id ?? "", "n2", { phase: "draining", progress: "putting back", why: "nobody else takes the address" })], []];
+    await drain.said(/draining: putting back/);
+    coordination.leases = [];
+    expect(await drain.ended).toMatchObject({ code: 3, stderr: expect.stringContaining("n2 was not drained: nobody else takes the address") });
+  });
+
   test("a reboot that is called off, or gets stuck, ends with 3; one that comes back with 0, as JSON too", async () => {
     const off = start(hub, ["reboot", "n2", "--why", "kernel", "--wait"]);
     await off.said(/waiting: its turn/);

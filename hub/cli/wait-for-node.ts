@@ -28,6 +28,7 @@ export async function waitForNode(client: HubClient, node: string, goal: Goal, i
   const answers = watch<WhyAnswer>(client, `/nodes/${encodeURIComponent(node)}/why`, pause, (message) => told.progress(message === null ? "the hub is back" : `${message}; trying again`, null));
   let said = "";
   let went = false;
+  let declined: string | null = null;
   for (;;) {
     const next = await answers.next();
     if (next.done === true) return next.value;
@@ -37,15 +38,16 @@ export async function waitForNode(client: HubClient, node: string, goal: Goal, i
     went ||= lease !== null && beyondReturn.includes(lease.phase);
     if (lease?.stuck != null) return { code: exitCodes.denied, message: `${node} is stuck: ${printable(lease.stuck.why)}` };
     if (goal === "drained" && lease?.phase === "confirmed") return { code: 0, message: `${node} is drained, and stays so until \`evenkeel resume ${node}\`` };
-    if (lease === null && request === null) return ended(node, goal, went);
+    if (lease === null && request === null) return ended(node, goal, went, declined);
+    declined = lease?.why ?? declined;
     const text = lease === null ? `waiting: ${printable(request?.denials[0]?.text ?? "its turn comes next")}` : `${lease.phase}${lease.progress === "" ? "" : `: ${printable(lease.progress)}`}`;
     if (text !== said) told.progress(text, why);
     said = text;
   }
 }
 
-function ended(node: string, goal: Goal, went: boolean): Waited {
+function ended(node: string, goal: Goal, went: boolean, declined: string | null): Waited {
   if (goal === "back") return { code: 0, message: `${node} is back` };
   if (goal === "rebooted" && went) return { code: 0, message: `${node} has rebooted, and is back` };
-  return { code: exitCodes.denied, message: `${node} was not ${goal}: it was called off, or it declined; \`evenkeel why ${node}\` and the node's page say more` };
+  return { code: exitCodes.denied, message: declined !== null ? `${node} was not ${goal}: ${printable(declined)}` : `${node} was not ${goal}: it was called off, or it declined; \`evenkeel why ${node}\` and the node's page say more` };
 }
