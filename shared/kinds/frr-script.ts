@@ -28,6 +28,11 @@ case $1 in
     cat > "$file"
     telling vtysh -C -f "$file" ;;
   reload)
+    # A router that is taken away closes its sessions without a word (8.4), which neighbours take for a restart: they go on sending
+    # here for two minutes (RFC 4724). One that says that it shuts down is believed at once.
+    vtysh -c 'show running-config' | sed -n 's/^router bgp //p' | while read -r router; do
+      grep -qx "router bgp $router" ${CONF} || vtysh -c 'configure terminal' -c "router bgp $router" -c 'bgp shutdown message leaving' >&2 || true
+    done
     # It takes things away that went with others, or were replaced by others of their number, and stumbles over it (a neighbour by
     # interface, an entry of a community-list). A second time it finds what is left, which is nothing.
     ${RELOADER} --reload ${CONF} >/dev/null 2>&1 || telling ${RELOADER} --reload ${CONF} ;;
