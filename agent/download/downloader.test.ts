@@ -160,6 +160,45 @@ describe("a download", () => {
   });
 });
 
+// A file system of its own takes the right to mount one.
+describe.skipIf(process.getuid!() !== 0)("a disk that is really full", () => {
+  beforeEach(() => void execFileSync("mount", ["-t", "tmpfs", "-o", "size=256k", "evenkeel-test", directory]));
+  afterEach(() => void execFileSync("umount", ["--lazy", directory]));
+
+  test("what is known to be too large is not begun", async () => {
+    answers = { "/tool": (_, response) => response.writeHead(200, { "content-length": 20_000_000_000 }).write("x") };
+    expect(await downloader().put(step({ sizeMaxBytes: 2 ** 50 }), ids)).toMatchObject({ ok: false, message: expect.stringMatching(/20000000000 bytes, and only 2\d{5} are free for it where .*tool is .*Make room, or put it on another disk/) });
+    expect(await names()).toEqual([]);
+  });
+
+  test("what fills it stops, changes nothing, and goes on where it stopped once there is room", async () => {
+    answers = { "/tool": (_, response) => void response.write(body, () => response.end()) };
+    expect(await downloader().put(step(), ids)).toMatchObject({ ok: false, message: expect.stringContaining("the disk is full; make room, and it goes on where it stopped") });
+    expect((await names()).filter((name) => name === "tool")).toEqual([]);
+    execFileSync("mount", ["-o", "remount,size=2m", directory]);
+    answers = { "/tool": whole };
+    expect(await downloader().put(step(), ids)).toEqual({ ok: true });
+    expect(asked[1]).toMatch(/^\/tool bytes=[1-9]\d{4,}-$/);
+    expect((await readFile(join(directory, "tool"))).equals(body)).toBe(true);
+  });
+
+  test("a piece of which only a part fits is not taken for written, also when there is room for the next one", async () => {
+    let rest = (): void => {};
+    answers = { "/tool": (_, response) => void response.write(body.subarray(0, 280_000), () => (rest = () => response.end(body.subarray(280_000)))) };
+    const outcome = downloader().put(step(), ids);
+    const isFull = async () => execFileSync("df", ["--output=avail", directory], { encoding: "utf8" }).trim().split(/\s+/).at(-1) === "0";
+    await expect.poll(isFull, { timeout: 10_000, interval: 5 }).toBe(true);
+    execFileSync("mount", ["-o", "remount,size=2m", directory]);
+    rest();
+    const { ok } = await outcome;
+    expect(ok ? (await readFile(join(directory, "tool"))).equals(body) : "failed").not.toBe(false);
+    if (ok) return;
+    answers = { "/tool": whole };
+    expect(await downloader().put(step(), ids)).toEqual({ ok: true });
+    expect((await readFile(join(directory, "tool"))).equals(body)).toBe(true);
+  });
+});
+
 describe("a member of an archive", () => {
   const archive = async (): Promise<Buffer> => {
     const inside = await mkdtemp(join(tmpdir(), "archive-"));

@@ -107,7 +107,7 @@ export class Downloader {
       }
       const room = await this.#room(part);
       const size = answer.sizeBytes;
-      if (size !== null && size > step.sizeMaxBytes) return stop(answer, failed(`${source.url} has ${size} bytes, more than the ${step.sizeMaxBytes} of sizeMaxBytes`));
+      if (size !== null && size > step.sizeMaxBytes) return stop(answer, failed(`${source.url} has ${size} bytes, more than the ${step.sizeMaxBytes} of sizeMaxBytes: if that is right, write a larger one`));
       if (size !== null && size - answer.fromByte > room) return stop(answer, { ...failed(`${source.url} has ${size} bytes, and only ${Math.max(0, room)} are free for it where ${step.path} is (${Math.round(this.#freeMin / 1_048_576)} MiB are kept free). Make room, or put it on another disk.`), final: true });
       let sum = hash;
       if (answer.fromByte === 0) {
@@ -152,13 +152,13 @@ export class Downloader {
       for await (const chunk of body) {
         clearTimeout(idle);
         position += chunk.length;
-        if (position > at.step.sizeMaxBytes) return `more than the ${at.step.sizeMaxBytes} bytes of sizeMaxBytes came`;
+        if (position > at.step.sizeMaxBytes) return `more than the ${at.step.sizeMaxBytes} bytes of sizeMaxBytes came: if that is right, write a larger one`;
         if (position > lookAgain) {
           lookAgain = position + FREE_LOOK_EVERY_BYTES;
           if ((await this.#room(at.part)) <= 0) return "the disk is nearly full; make room, and it goes on where it stopped";
         }
+        await writeWhole(file, chunk, position - chunk.length);
         hash.update(chunk);
-        await file.write(chunk, 0, chunk.length, position - chunk.length);
         idle = setTimeout(() => at.line.abort(), idleMs);
       }
       return null;
@@ -221,6 +221,14 @@ export class Downloader {
 async function clearOthers(directory: string, stem: string, wanted: string): Promise<void> {
   for (const name of await readdir(directory)) {
     if (name.startsWith(stem) && name.endsWith(".evenkeel-part") && name !== wanted) await rm(join(directory, name), { force: true });
+  }
+}
+
+/** On a disk that is nearly full, write(2) takes a part and says how much; only the next one fails. */
+async function writeWhole(file: FileHandle, chunk: Uint8Array, position: number): Promise<void> {
+  for (let written = 0; written < chunk.length; ) {
+    const { bytesWritten } = await file.write(chunk, written, chunk.length - written, position + written);
+    written += bytesWritten;
   }
 }
 

@@ -127,7 +127,8 @@ export class DownloadCache {
         fetching.receivedBytes += chunk.length;
         if (fetching.receivedBytes > room) throw new Error(`there is no room for it on the hub (${room} bytes)`);
         hash.update(chunk);
-        await file.write(chunk);
+        // `write` may take only a part, on a disk that is nearly full; this writes all of it, or throws.
+        await file.writeFile(chunk);
       }
       await file.sync();
     } finally {

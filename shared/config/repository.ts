@@ -1,4 +1,5 @@
 import type { NodeName } from "../ids.ts";
+import { addressClashes, sharedAddresses } from "./addresses.ts";
 import { checkFleetLock } from "./check-policy.ts";
 import type { Cluster } from "./cluster.ts";
 import { Contents } from "./contents.ts";
@@ -8,7 +9,7 @@ import { CLUSTER_FILE, NODES_MAX, readLayout } from "./layout.ts";
 import type { Layout } from "./layout.ts";
 import { parseLocated } from "./explain.ts";
 import { formatPath, locate } from "./located.ts";
-import type { LocatedEntry, LocatedMap } from "./located.ts";
+import type { LocatedEntry, LocatedMap, Path } from "./located.ts";
 import { mergeSettings } from "./merge.ts";
 import { RECIPIENTS_PATH } from "../secrets/recipients-file.ts";
 import type { Reader } from "../secrets/recipients-file.ts";
@@ -54,7 +55,7 @@ export async function loadRepository(tree: FileTree, kinds: readonly SectionKind
   const files = loader.readNodes(names);
   for (const name of layout.roles.keys()) loader.readRole(name);
   const graph = resolveRoles(loader.roles, new Set(layout.roles.keys()));
-  loader.diagnostics.push(...graph.diagnostics, ...checkFleetLock([...files.values()].flatMap(({ name, fleetlock }) => (fleetlock === undefined ? [] : [{ node: name, ...fleetlock.value, located: fleetlock.located }]))));
+  loader.diagnostics.push(...graph.diagnostics, ...checkFleetLock([...files.values()].flatMap(({ name, fleetlock }) => (fleetlock === undefined ? [] : [{ node: name, ...fleetlock.value, located: fleetlock.located }]))), ...sharedAddresses(files.values()));
   const nodes = new Map<NodeName, RenderedNode>();
   const used = new Set<string>();
   const secrets = await openReview(tree, layout.secrets, layout.hasRecipients ? (layout.sizes.get(RECIPIENTS_PATH) ?? 0) : undefined);
@@ -302,16 +303,18 @@ class Loader {
   /** The node with all that follows from the others; what does not fit between them is told at its line. */
   resolve(node: RenderedNode, peers: Peers): RenderedNode {
     const sections = new Map(node.sections);
+    const tell = (path: Path, message: string, help?: string): void => {
+      const found = locate(this.#located.get(node.name)!, path);
+      this.diagnostics.push(errorAt(found.value.kind === "map" ? (found.keySpan ?? found.value.span) : found.value.span, `${formatPath(path)}: ${message}`, help));
+    };
+    for (const { path, message, help } of addressClashes(node.name, peers)) tell(path, message, help);
     for (const kind of this.#kinds) {
       const section = sections.get(kind.name);
       if (kind.resolve === undefined || section === undefined) continue;
       const nodes = peers.map(({ sections: of, ...peer }) => ({ ...peer, section: of.get(kind.name) ?? null }));
       const { want, misfits } = kind.resolve(section, { cluster: this.clusterFile?.cluster.name ?? "", self: node.name, nodes });
       sections.set(kind.name, want);
-      for (const { path, message, help } of misfits) {
-        const found = locate(this.#located.get(node.name)!, [kind.name, ...path]);
-        this.diagnostics.push(errorAt(found.value.kind === "map" ? (found.keySpan ?? found.value.span) : found.value.span, `${formatPath([kind.name, ...path])}: ${message}`, help));
-      }
+      for (const { path, message, help } of misfits) tell([kind.name, ...path], message, help);
     }
     return { ...node, sections };
   }

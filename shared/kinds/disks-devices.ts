@@ -24,6 +24,9 @@ export function planDevice(plan: Planning, name: string): Step[] {
     return [fail(name, why, message), ...(device.partitions === undefined ? planContent(plan, diskPlace(name, plan.want)) : planPartitions(plan, name))];
   };
   if (block === null) return lost("is missing", missing(plan, name, device));
+  const names = Object.keys(plan.want.devices);
+  const twin = names.slice(0, names.indexOf(name)).find((other) => plan.facts.disks.get(other)?.name === block.name);
+  if (twin !== undefined) return lost(`is ${twin}`, `${name} and ${twin} are two names of the same disk (${describeDisk(block)}): write it once. Nothing was done by ${name}.`);
   if (device.size !== undefined && Math.abs(block.sizeBytes - device.size) > device.size * SIZE_TOLERANCE) {
     return lost(`has ${sizeText(block.sizeBytes)}, should have ${sizeText(device.size)}`, `the disk ${name} has ${sizeText(block.sizeBytes)}, and the section expects ${sizeText(device.size)}: it was left alone. If it is the right disk, correct its size.`);
   }

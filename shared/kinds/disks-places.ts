@@ -51,11 +51,29 @@ export function mountsOf(want: DisksWant): readonly { readonly mount: Pick<Mount
   ];
 }
 
+/** QEMU names disks by their place, or by what the host's owner wrote: disks of several virtual machines may have the same name. */
+const NAMED_BY_HOST = /^(virtio-|(scsi|ata|usb|nvme)-0?QEMU_)/;
+
+/** Serial numbers are unique: one that belongs to a disk of another node was written at the wrong one. */
+function foreignWipes(want: DisksWant, around: Around<DisksWant>): readonly Misfit[] {
+  const others = around.nodes.flatMap((node) => (node.name === around.self ? [] : Object.entries(node.section?.devices ?? {}).map(([name, { wipe }]) => ({ node: node.name, name, wipe }))));
+  return Object.entries(want.devices).flatMap(([name, { wipe }]): Misfit[] => {
+    if (wipe === undefined || NAMED_BY_HOST.test(name)) return [];
+    const owner = others.find((other) => other.name !== name && !NAMED_BY_HOST.test(other.name) && (other.wipe?.serial === wipe.serial || namesSerial(other.name, wipe.serial)));
+    return owner === undefined ? [] : [{ path: ["devices", name, "wipe", "serial"], message: `the serial ${wipe.serial} is that of ${owner.name}, a disk of ${owner.node}`, help: "a wipe names the serial number of the disk that it stands at: see lsblk -o NAME,SERIAL on this node" }];
+  });
+}
+
+/** udev puts the serial number after the model, and what is after it is a number of a part: ata-MODEL_SERIAL, usb-MODEL_SERIAL-0:0, nvme-MODEL_SERIAL_1. */
+function namesSerial(name: string, serial: string): boolean {
+  return [name, name.replace(/(-\d+:\d+|_\d+)$/, "")].some((each) => each.endsWith(`_${serial}`) || each.endsWith(`-${serial}`));
+}
+
 /** What does not fit within the section, or between it and those of the other nodes. */
 export function misfitsOf(want: DisksWant, around: Around<DisksWant>): readonly Misfit[] {
   const misfits: Misfit[] = [];
   for (const name of Object.keys(want.devices)) {
-    const other = around.nodes.find((node) => node.name !== around.self && node.section?.devices[name] !== undefined);
+    const other = NAMED_BY_HOST.test(name) ? undefined : around.nodes.find((node) => node.name !== around.self && node.section?.devices[name] !== undefined);
     if (other !== undefined) misfits.push({ path: ["devices", name], message: `the disk ${name} is a disk of ${other.name} as well, and can be in one machine only`, help: "name the disk in the file of the node that it is in, and nowhere else (not in a role)" });
   }
   const places = placesOf(want);
@@ -72,6 +90,7 @@ export function misfitsOf(want: DisksWant, around: Around<DisksWant>): readonly 
   twice("the wipe id", Object.entries(want.devices).flatMap(([name, { wipe }]) => (wipe === undefined ? [] : [[wipe.id, ["devices", name, "wipe", "id"]] as const])), "an id is good for one wipe of one disk: make up another one");
   twice("the volume", places.filter(({ key }) => key.startsWith("lvm/")).map(({ key, at }) => [key.slice("lvm/".length), at]), "a name stands for one volume of a group, thin or not");
   for (const { held, at } of places) misfits.push(...unknownGroups(want, held, at));
+  misfits.push(...foreignWipes(want, around));
   for (const [name, { wipe }] of Object.entries(want.devices)) {
     // The name says the serial number for these; those of WWNs and EUIs do not.
     if (wipe === undefined || !/^(ata|virtio|usb|nvme|mmc)-(?!eui\.|nvme\.)/.test(name) || name.includes(wipe.serial)) continue;

@@ -68,6 +68,12 @@ describe("the section", () => {
     expect(misfits({ devices: { "ata-X_S1": { wipe: { serial: "S1", id: "a" } }, "ata-X_S2": { wipe: { serial: "S2", id: "a" } } } })).toEqual(["devices.ata-X_S2.wipe.id: the wipe id a is used twice on this node"]);
     expect(misfits(device({ wipe: { serial: "S9", id: "a" } }))).toEqual(["devices.ata-X_S1.wipe.serial: the serial S9 is not that of the disk ata-X_S1"]);
     expect(misfits(device({ wipe: { serial: "S9", id: "a" } }, "wwn-0x5000c500"))).toEqual([]);
+    expect(misfits(device({ wipe: { serial: "S9", id: "a" } }, "wwn-0x5000c500"), device({}, "ata-X_S9"))).toEqual(["devices.wwn-0x5000c500.wipe.serial: the serial S9 is that of ata-X_S9, a disk of n2"]);
+    expect(misfits(device({ wipe: { serial: "S9", id: "a" } }, "wwn-0x5000c500"), device({ wipe: { serial: "S9", id: "b" } }, "wwn-0x5000c501"))).toEqual(["devices.wwn-0x5000c500.wipe.serial: the serial S9 is that of wwn-0x5000c501, a disk of n2"]);
+    expect(misfits(device({ wipe: { serial: "9", id: "a" } }, "wwn-0x5000c500"), device({}, "ata-X_S9"))).toEqual([]);
+    // Virtual machines: the host names them, and all the same.
+    const drive = "scsi-0QEMU_QEMU_HARDDISK_drive-scsi1";
+    expect([misfits(device({}, drive), device({}, drive)), misfits(device({ wipe: { serial: "data", id: "a" } }, "virtio-data"), device({ wipe: { serial: "data", id: "a" } }, "virtio-data"))]).toEqual([[], []]);
     expect(misfits({ devices: { "ata-X_S1": { lvm: "vg" }, "ata-X_S2": { md: "r" }, "ata-X_S3": { zfs: "t" } } })).toHaveLength(3);
     expect(misfits({ devices: { "ata-X_S1": { luks: { name: "c", keyFile: "/k" } }, "ata-X_S2": { luks: { name: "c", keyFile: "/k" } } } })).toEqual(["devices.ata-X_S2.luks.name: the LUKS name c is used twice on this node"]);
   });
@@ -174,6 +180,15 @@ describe("nothing is destroyed by accident", () => {
     expect(steps.filter((step) => step.do === "run").map((step) => step.argv)).toEqual([["true"], ["true"], ["true"]]);
     expect(steps.filter(({ release }) => release).map(({ resource }) => resource)).toEqual(["disks//srv/x", "disks/ata-X_S1", "disks/luks/c", "disks/md/r"]);
   });
+});
+
+test("two names of one disk: the second is refused, and the first is what it should be", () => {
+  const want = disks.schema.parse({ devices: { "ata-X_S1": { filesystem: "ext4" }, "wwn-0x1": { filesystem: "xfs" } } });
+  const block = blank("sda");
+  const steps = disks.plan(want, factsOf(null, { disks: new Map([["ata-X_S1", block], ["wwn-0x1", block]]) }), new Map());
+  expect(steps.filter((step) => step.do === "fail")).toMatchObject([{ resource: "disks/wwn-0x1", message: expect.stringContaining("wwn-0x1 and ata-X_S1 are two names of the same disk (1.0 GB, serial S1): write it once") }]);
+  expect(steps.some((step) => step.do === "run" && step.argv.includes("mkfs.xfs"))).toBe(false);
+  expect(steps.some((step) => step.do === "run" && step.argv.includes("mkfs.ext4"))).toBe(true);
 });
 
 describe("a missing disk", () => {

@@ -7,35 +7,91 @@ import type { Output, Probe } from "./kind.ts";
 /** The API answers in milliseconds, or its leader has just died: etcd elects within a second or two. */
 const READ_TIMEOUT_MS = 20_000;
 
-export type Read<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly message: string };
+/** Where a worker keeps the kubeconfig of its own account, which a server has made. */
+export const ACCOUNT_FILE = "/var/lib/evenkeel/kubernetes/drain.kubeconfig";
 
-/** Where each distribution keeps its program and the file with a right to everything; agents of k3s have none. */
+/** Why the API has not answered a question, as far as something can be done about it. */
+export type Refusal = "away" | "unauthorized" | "forbidden" | "untrusted" | "no-node" | "other";
+export type Read<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly refusal: Refusal; readonly message: string };
+
+/** A worker without a kubeconfig of its owner's gets an account from a server of its cluster. */
+export function usesAccount(want: KubernetesWant): boolean {
+  const { self, servers = [], agents = [] } = want.members ?? {};
+  return want.role === "agent" && want.kubeconfig === undefined && servers.length > 0 && agents.some(({ name }) => name === self);
+}
+
+/** Where each distribution keeps its program, and the file with a right to everything, which only servers have. */
 export function kubectl(want: KubernetesWant): readonly [string, ...string[]] {
-  const program: readonly [string, ...string[]] = want.distribution === "k3s" ? ["k3s", "kubectl"] : want.distribution === "microk8s" ? ["microk8s", "kubectl"] : ["kubectl"];
-  const usual = want.role === "server" ? { k3s: "/etc/rancher/k3s/k3s.yaml", kubeadm: "/etc/kubernetes/admin.conf", microk8s: null, none: "/etc/kubernetes/admin.conf" }[want.distribution] : `/var/lib/evenkeel/kubernetes/drain.kubeconfig`;
+  // `microk8s kubectl` says on a worker that it is to be used elsewhere, and ends with 0; the program itself does not mind (microk8s-kubectl.wrapper).
+  const microk8s: readonly [string, ...string[]] = want.role === "server" ? ["microk8s", "kubectl"] : ["/snap/microk8s/current/kubectl"];
+  const program: readonly [string, ...string[]] = want.distribution === "k3s" ? ["k3s", "kubectl"] : want.distribution === "microk8s" ? microk8s : ["kubectl"];
+  const usual = want.role === "server" ? { k3s: "/etc/rancher/k3s/k3s.yaml", kubeadm: "/etc/kubernetes/admin.conf", microk8s: null, none: "/etc/kubernetes/admin.conf" }[want.distribution] : ACCOUNT_FILE;
   const file = want.kubeconfig ?? usual;
   return file === null ? program : [...program, `--kubeconfig=${file}`];
 }
 
 export async function readJson<Schema extends z.ZodType>(probe: Probe, want: KubernetesWant, args: readonly string[], schema: Schema): Promise<Read<z.output<Schema>>> {
   const output = await probe.run([...kubectl(want), "--request-timeout=15s", ...args, "--output=json"], { timeoutMs: READ_TIMEOUT_MS });
-  if (output.code !== 0) return { ok: false, message: explain(output) };
+  if (output.code !== 0) return { ok: false, refusal: refusalOf(output), message: explain(output, want) };
   try {
     return { ok: true, value: schema.parse(JSON.parse(output.stdout)) };
   } catch (error) {
-    return { ok: false, message: `the API's answer to ${args.join(" ")} cannot be read: ${(error as Error).message.slice(0, 300)}` };
+    return { ok: false, refusal: "other", message: `the API's answer to ${args.join(" ")} cannot be read: ${(error as Error).message.slice(0, 300)}` };
   }
 }
 
-/** kubectl's words, with what to do about them. */
-export function explain(output: Output): string {
+/** By the words of client-go and of the API server, which scripts all over the world go by. */
+export function refusalOf({ stderr }: Output): Refusal {
+  if (/certificate signed by unknown authority|certificate is valid for|doesn't contain any IP SANs/i.test(stderr)) return "untrusted";
+  if (/must be logged in|\(Unauthorized\)|Unauthorized$/im.test(stderr)) return "unauthorized";
+  if (/\(Forbidden\)/.test(stderr)) return "forbidden";
+  if (/\(NotFound\): nodes? "/.test(stderr)) return "no-node";
+  return /connection refused|was refused|no route|network is unreachable|no such host|i\/o timeout|timed? ?out|deadline exceeded|EOF|connection reset|unable to connect|ServiceUnavailable|currently unable/i.test(stderr) ? "away" : "other";
+}
+
+const RENEWAL = {
+  k3s: "on the servers, one by one, `systemctl restart k3s` renews those that end within 90 days",
+  kubeadm: "`kubeadm certs check-expiration` on the servers tells, `kubeadm certs renew all` renews, and the control plane's pods have to be started anew",
+  microk8s: "`microk8s refresh-certs --check` on the servers tells, and `microk8s refresh-certs --cert server.crt` renews",
+  none: "k3s: restart it on the servers; kubeadm: `kubeadm certs renew all`",
+} as const;
+
+/** kubectl's words, with what to do about them; `want` says what there is on this node. */
+export function explain(output: Output, want?: KubernetesWant): string {
   const said = output.stderr.trim().split("\n").filter((line) => line !== "").slice(-3).join(" ").slice(0, 600);
+  const renewal = RENEWAL[want?.distribution ?? "none"];
+  const hasAccount = want !== undefined && usesAccount(want);
+  const servers = serversOf(want);
   if (output.code === 127) return "there is no kubectl on this node: is Kubernetes installed? Declare its packages, or distribution: none where it is not managed here";
-  if (/certificate has expired|certificate is not yet valid/i.test(said)) return `the certificate for the Kubernetes API has expired, or the clock is wrong: look at timedatectl, then renew it (k3s: restart it; kubeadm: kubeadm certs renew all). ${said}`;
-  if (/connection refused|was refused|no route|i\/o timeout|timed? ?out|EOF|unable to connect|ServiceUnavailable|currently unable/i.test(said)) return `the Kubernetes API does not answer: look at the servers' own service. ${said}`;
-  if (/forbidden|unauthorized|must be logged in/i.test(said)) return `the Kubernetes API refuses the credentials of this node for it: ${said}`;
-  if (/no such file|stat .*kubeconfig|invalid configuration|does not exist/i.test(said) && /kubeconfig|configuration/.test(said)) return `there are no credentials for the Kubernetes API on this node yet: ${said}`;
-  return `kubectl ended with code ${output.code}: ${said}`;
+  if (/certificate has expired|certificate is not yet valid/i.test(said)) return `the certificate of the Kubernetes API has expired, or the clock is wrong, here or on the servers: look at timedatectl, then renew it (${renewal}). ${said}`;
+  if (/no such file|does not exist|invalid configuration/i.test(said) && /kubeconfig|configuration|\.conf\b|\.yaml\b/.test(said)) {
+    return `there are no credentials for the Kubernetes API on this node yet: ${hasAccount ? `${servers} makes them when asked, which happens by itself` : said}`;
+  }
+  switch (refusalOf(output)) {
+    case "untrusted":
+      return `the Kubernetes API shows a certificate that this node has no reason to trust: was the cluster made anew, or does another machine have its address? ${said}`;
+    case "unauthorized":
+      if (hasAccount) return `the Kubernetes API refuses the credentials of this node, which have expired or were taken back: it asks ${servers} for others by itself. ${said}`;
+      return `the Kubernetes API refuses the credentials of this node: ${fileOf(want)} holds a client certificate that has expired most likely, or is of another cluster. Renew it (${renewal}). ${said}`;
+    case "forbidden":
+      return `the Kubernetes API refuses the credentials of this node for it: ${said}`;
+    case "no-node":
+      return `Kubernetes has no node called ${/nodes? "([^"]*)"/.exec(said)?.[1] ?? "so"}: if this node has another name there (\`kubectl get nodes\` shows them), write it in the section as nodeName: and if it is not there at all, look at its kubelet. ${said}`;
+    case "away":
+      return `the Kubernetes API does not answer: look at the service of ${servers}${want?.endpoint === undefined ? "" : `, and whether ${want.endpoint} leads there`}. ${said}`;
+    case "other":
+      return `kubectl ended with code ${output.code}: ${said}`;
+  }
+}
+
+function serversOf(want: KubernetesWant | undefined): string {
+  const names = (want?.members?.servers ?? []).map(({ name }) => name);
+  return names.length === 0 ? "the servers" : names.slice(0, 5).join(" or ");
+}
+
+function fileOf(want: KubernetesWant | undefined): string {
+  const option = want === undefined ? undefined : kubectl(want).find((word) => word.startsWith("--kubeconfig="));
+  return option?.slice("--kubeconfig=".length) ?? "its kubeconfig";
 }
 
 const meta = z.looseObject({ name: z.string(), namespace: z.string().optional(), labels: z.record(z.string(), z.string()).optional(), annotations: z.record(z.string(), z.string()).optional() });

@@ -1,4 +1,4 @@
-import { isReady, KubeBudgets, kubectl, KubeNode, KubeNodes, KubePods, podName, readJson, selects } from "./kubernetes-api.ts";
+import { isReady, KubeBudgets, kubectl, KubeNode, KubeNodes, KubePods, podName, readJson, selects, usesAccount } from "./kubernetes-api.ts";
 import type { KubeBudget, KubePod, Read } from "./kubernetes-api.ts";
 import { markOf } from "./kubernetes-member.ts";
 import type { KubernetesWant } from "./kubernetes-section.ts";
@@ -35,10 +35,10 @@ export function nodeNameOf(want: KubernetesWant): string {
 
 /** Whether there is anything in Kubernetes that concerns this node. */
 export function isMember(want: KubernetesWant): boolean {
-  return want.distribution !== "none" || want.kubeconfig !== undefined;
+  return want.distribution !== "none" || want.kubeconfig !== undefined || want.role === "server" || usesAccount(want);
 }
 
-const nothing: GateFacts = { joined: false, node: { ok: false, message: "this node is in no Kubernetes cluster" }, pods: { ok: true, value: [] }, budgets: { ok: true, value: [] }, nodes: { ok: true, value: [] }, health: null };
+const nothing: GateFacts = { joined: false, node: { ok: false, refusal: "other", message: "this node is in no Kubernetes cluster" }, pods: { ok: true, value: [] }, budgets: { ok: true, value: [] }, nodes: { ok: true, value: [] }, health: null };
 
 export async function observeDrain(want: KubernetesWant, probe: Probe): Promise<DrainFacts> {
   if (!(await hasJoined(want, probe))) return nothing;
@@ -69,8 +69,8 @@ export function drainSteps(want: KubernetesWant, facts: DrainFacts): readonly Dr
   const cordon: DrainStep = {
     name: "cordon",
     order: ORDER,
-    drain: act(`closing ${name} for new pods`, ["cordon", name], KUBECTL_TIMEOUT_MS),
-    undo: act(`opening ${name} for pods again`, ["uncordon", name], KUBECTL_TIMEOUT_MS),
+    drain: act(`closing ${name} for new pods`, schedulable(name, false), KUBECTL_TIMEOUT_MS),
+    undo: act(`opening ${name} for pods again`, schedulable(name, true), KUBECTL_TIMEOUT_MS),
     already: facts.node.ok && facts.node.value.spec.unschedulable === true,
     ...cannot,
   };
@@ -99,6 +99,11 @@ export function drainSteps(want: KubernetesWant, facts: DrainFacts): readonly Dr
     ...cannot,
   };
   return [cordon, evict];
+}
+
+/** What `kubectl cordon` and `uncordon` do; but those end with 0 also when the API refuses it (seen with 1.20.2). */
+function schedulable(node: string, isOpen: boolean): readonly string[] {
+  return ["patch", "node", node, "--type=merge", `--patch={"spec":{"unschedulable":${isOpen ? "null" : "true"}}}`];
 }
 
 export async function observeGate(want: KubernetesWant, probe: Probe): Promise<GateFacts> {

@@ -1,6 +1,7 @@
 import { stringify } from "yaml";
 import { downloadRecordPath } from "./downloads.ts";
 import type { DownloadRecord } from "./downloads.ts";
+import { releaseIn } from "./kubernetes-section.ts";
 import type { KubernetesWant } from "./kubernetes-section.ts";
 import type { Act, Asked, Given, Json, Owned, Probe, ResourceId, Stat, Step } from "./kind.ts";
 import type { UnitState } from "./unit-state.ts";
@@ -12,10 +13,15 @@ const K3S_CONFIG = "/etc/rancher/k3s/config.yaml";
 const K3S_TOKEN = "/etc/rancher/k3s/evenkeel-token";
 const KUBEADM_CONFIG = "/etc/kubernetes/evenkeel-kubeadm.yaml";
 const KUBELET_CONFIG = "/etc/kubernetes/kubelet.conf";
-const MICROK8S_MARK = "/var/snap/microk8s/current/var/kubernetes/backend/cluster.yaml";
+/** Its database's members; also a machine that has just been given the snap is a cluster of one. */
+const MICROK8S_MEMBERS = "/var/snap/microk8s/current/var/kubernetes/backend/cluster.yaml";
+/** Made by `microk8s join --worker`, and by nothing else (microk8s, scripts/wrappers/join.py). */
+const MICROK8S_WORKER = "/var/snap/microk8s/current/var/lock/clustered.lock";
 /** A download of 70 MB on a slow line, or pulling the images of a control plane. */
 const JOIN_TIMEOUT_MS = 15 * 60_000;
 const TOKEN_LASTS_MS = 15 * 60_000;
+/** It unpacks itself at its first start. */
+const VERSION_TIMEOUT_MS = 30_000;
 /** Founding on an older word would be founding on none. */
 const WORD_LASTS_MS = 3 * 60_000;
 /** kubeadm's own words for it: its tokens are 6 and 16 characters, its hash a SHA-256 (kubeadm-join). */
@@ -23,7 +29,8 @@ const KUBEADM_JOIN = /^kubeadm join (\S+) --token ([a-z0-9]{6}\.[a-z0-9]{16}) --
 
 export interface MemberFacts {
   readonly unit: UnitState | null;
-  readonly binary: { readonly stat: Stat | null; readonly record: DownloadRecord | null };
+  /** `version`: what a member's k3s program says of itself, asked when it is to be exchanged. */
+  readonly binary: { readonly stat: Stat | null; readonly record: DownloadRecord | null; readonly version?: string | null };
   /** What stands in the files that this kind writes, by path. */
   readonly files: ReadonlyMap<string, string | null>;
   /** The node was a member at some time: it holds the cluster's credentials. */
@@ -36,14 +43,37 @@ export function unitOf(want: KubernetesWant): string | null {
 
 /** The file whose presence says that the node has joined; null where others see to membership. */
 export function markOf(want: KubernetesWant): string | null {
-  return { k3s: want.role === "server" ? "/var/lib/rancher/k3s/server/token" : "/var/lib/rancher/k3s/agent/kubelet.kubeconfig", kubeadm: KUBELET_CONFIG, microk8s: MICROK8S_MARK, none: null }[want.distribution];
+  return { k3s: want.role === "server" ? "/var/lib/rancher/k3s/server/token" : "/var/lib/rancher/k3s/agent/kubelet.kubeconfig", kubeadm: KUBELET_CONFIG, microk8s: want.role === "server" ? MICROK8S_MEMBERS : MICROK8S_WORKER, none: null }[want.distribution];
 }
 
-export async function observeMember(want: KubernetesWant, probe: Probe, unit: UnitState | null): Promise<MemberFacts> {
+export async function observeMember(want: KubernetesWant, probe: Probe, unit: UnitState | null, owned: Owned): Promise<MemberFacts> {
   const mark = markOf(want);
   const paths = want.distribution === "k3s" ? [K3S_CONFIG, K3S_TOKEN, `/etc/systemd/system/${unitOf(want)}`] : [];
   const [stat, record, joined, ...texts] = await Promise.all([probe.stat(K3S), probe.readText(downloadRecordPath(K3S)), mark === null ? null : probe.stat(mark), ...paths.map((path) => probe.readText(path))]);
-  return { unit, binary: { stat, record: recordIn(record) }, files: new Map(paths.map((path, index) => [path, texts[index] ?? null])), joined: joined !== null };
+  const binary = { stat, record: recordIn(record) };
+  const isExchanged = want.distribution === "k3s" && programVersion(want) !== null && joined !== null && stat !== null && !isSameProgram(want, binary);
+  const version = isExchanged ? versionIn((await probe.run([K3S, "--version"], { timeoutMs: VERSION_TIMEOUT_MS })).stdout) : null;
+  return { unit, binary: { ...binary, version }, files: new Map(paths.map((path, index) => [path, texts[index] ?? null])), joined: joined !== null && (mark !== MICROK8S_MEMBERS || isMicrok8sMember(want, await probe.readText(mark), owned)) };
+}
+
+/** A server of microk8s is one of several, or has founded the cluster; a lone one that nobody is to found is taken as it is. */
+function isMicrok8sMember({ bootstrap, members }: KubernetesWant, list: string | null, owned: Owned): boolean {
+  const count = list?.match(/^\s*-?\s*Address:/gm)?.length ?? 0;
+  return count > 1 || (bootstrap === undefined ? (members?.servers.length ?? 0) <= 1 : owned.has(`bootstrap/${bootstrap.id}`));
+}
+
+function isSameProgram(want: KubernetesWant, { stat, record }: MemberFacts["binary"]): boolean {
+  return stat?.type === "file" && record?.sha256 === want.binary?.sha256 && record?.stamp === (stat.stamp ?? null);
+}
+
+/** Of the program that is wanted, as far as the section or its address says. */
+function programVersion(want: KubernetesWant): string | null {
+  return want.version ?? releaseIn(want.binary?.url ?? "");
+}
+
+/** `k3s version v1.33.1+k3s1 (99d91538)`, and a line about Go. */
+function versionIn(text: string): string | null {
+  return /^k3s version (v\d\S*)/m.exec(text)?.[1] ?? null;
 }
 
 function recordIn(text: string | null): DownloadRecord | null {
@@ -115,8 +145,12 @@ function planK3s(want: KubernetesWant, facts: MemberFacts, owned: Owned, given: 
   // A member that restarts is away for a while: only under a lease, drained. One that is none yet disturbs nobody.
   const restart = runs ? ({ impact: "disruptive", then: [{ unit, action: "restart" }] } as const) : ({ impact: "none" } as const);
   if (want.binary !== undefined) {
-    const { stat, record } = facts.binary;
-    const same = stat?.type === "file" && record?.sha256 === want.binary.sha256 && record.stamp === (stat.stamp ?? null);
+    const { stat, record, version = null } = facts.binary;
+    const same = isSameProgram(want, facts.binary);
+    // The program is what makes the member's version: one that may not follow on the last is not even fetched.
+    const wanted = programVersion(want);
+    const leap = same || version === null || wanted === null ? null : leapOf(version, wanted);
+    if (leap !== null) return [{ resource, why: `is ${version}, should be ${wanted}`, impact: "none", do: "fail", message: leap }];
     if (!same) {
       steps.push({ resource, why: stat === null ? "is not installed" : `should be ${want.version ?? want.binary.sha256.slice(0, 12)}`, ...restart, do: "download", path: K3S, urls: [want.binary.url, ...want.binary.mirrors], sha256: want.binary.sha256, mode: 0o755, owner: "root", group: "root", timeoutMs: JOIN_TIMEOUT_MS, sizeMaxBytes: 1_000_000_000, replace: record !== null });
     }
@@ -239,17 +273,21 @@ export function minorOf(version: string): { readonly major: number; readonly min
   return found === null ? null : { major: Number(found[1]), minor: Number(found[2]) };
 }
 
+/** Why one version cannot become the other at once (kubernetes.io, "Version Skew Policy"); null when it can. */
+function leapOf(from: string, to: string): string | null {
+  const [live, wanted] = [minorOf(from), minorOf(to)];
+  if (live === null || wanted === null) return null;
+  if (wanted.major !== live.major || wanted.minor > live.minor + 1) return `Kubernetes ${from} cannot become ${to} at once: it goes one minor version at a time. Write v${live.major}.${live.minor + 1}.x first, and the next when all nodes have it.`;
+  if (wanted.minor < live.minor) return `Kubernetes does not go back from ${from} to ${to}: write the version that it has, or restore a backup of the cluster`;
+  return null;
+}
+
 /** Version upgrades of kubeadm's nodes; k3s is upgraded by its program. Packages are other sections' business. */
 export function planUpgrade(want: KubernetesWant, liveVersion: string | null): readonly Step[] {
   if (want.version === undefined || liveVersion === null || liveVersion === want.version) return [];
-  const [live, wanted] = [minorOf(liveVersion), minorOf(want.version)];
   const step: ResourceId = "kubernetes/version";
-  if (live !== null && wanted !== null && (wanted.major !== live.major || wanted.minor > live.minor + 1)) {
-    return [{ resource: step, why: `is ${liveVersion}, should be ${want.version}`, impact: "none", do: "fail", message: `Kubernetes ${liveVersion} cannot become ${want.version} at once: it goes one minor version at a time. Write v${live.major}.${live.minor + 1}.x first, and the next when all nodes have it.` }];
-  }
-  if (live !== null && wanted !== null && wanted.minor < live.minor) {
-    return [{ resource: step, why: `is ${liveVersion}, should be ${want.version}`, impact: "none", do: "fail", message: `Kubernetes does not go back from ${liveVersion} to ${want.version}: write the version that it has, or restore a backup of the cluster` }];
-  }
+  const leap = leapOf(liveVersion, want.version);
+  if (leap !== null) return [{ resource: step, why: `is ${liveVersion}, should be ${want.version}`, impact: "none", do: "fail", message: leap }];
   if (want.distribution !== "kubeadm") return [];
   const self = want.members?.self;
   const first = want.members?.servers[0]?.name;

@@ -46,19 +46,31 @@ export const kubernetesSchema = z.strictObject({
   config: few(z.record(z.string().regex(/^[a-z][a-z0-9-]{0,62}$/, "a key of the configuration file, like disable"), z.json())).describe("More of k3s's config.yaml, by its own keys: what stands here wins"),
   podSubnet: z.string().max(64).optional().describe("The network of the pods, for kubeadm init: 10.244.0.0/16"),
   nodeName: z.string().max(253).regex(/^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/, "a DNS name in lower case").optional().describe("The node's name in Kubernetes, where it is not the one in the repository"),
-  kubeconfig: z.string().max(4_095).regex(/^\/[^\0]+$/, "an absolute path").optional().describe("How to reach the API with the right to evict, where it is not the distribution's own file"),
+  kubeconfig: z.string().max(4_095).regex(/^\/[^\0]+$/, "an absolute path").optional().describe("How to reach the API, with the right to evict: for a server, where it is not the distribution's own file; for a worker, in place of the account that a server makes for it"),
   labels: few(z.record(key, labelValue)).describe("Labels of the node; labels that others set are left alone"),
   taints: few(z.record(key, z.strictObject({ value: labelValue.default("").describe("The taint's value"), effect: z.enum(["NoSchedule", "PreferNoSchedule", "NoExecute"]).describe("What it does to pods that do not tolerate it") }))).describe("Taints of the node, by key; those that others set are left alone"),
   drain: drain.prefault({}).describe("How pods leave before the node goes down"),
   manifests: few(z.record(z.string().regex(/^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$/, "lower-case letters, digits, dots and hyphens"), content)).describe("Objects of the cluster, as YAML, by any name; the first server in the repository's order applies them, and removes what has left them"),
+}).superRefine(({ version: written, binary: program }, check) => {
+  const [named, wanted] = [releaseIn(program?.url ?? ""), written?.replace(/\+.*/, "")];
+  if (named === null || wanted === undefined || named.replace(/\+.*/, "") === wanted) return;
+  check.addIssue({ code: "custom", path: ["binary", "url"], message: `the address is that of ${named}, and version says ${written}: write the address and the sha256 of the version that is wanted` });
 });
 
+/** The version that a release's address names, as k3s's do: `…/releases/download/v1.33.1%2Bk3s1/k3s`. */
+export function releaseIn(url: string): string | null {
+  return /\/(v\d+\.\d+\.\d+(?:(?:\+|%2B)k3s\d+)?)\//i.exec(url)?.[1]?.replace(/%2B/i, "+") ?? null;
+}
+
 export type KubernetesWant = z.output<typeof kubernetesSchema> & {
-  /** Filled in from the other nodes: the servers of this cluster, in the order of their names; null before `resolve`. */
+  /** Filled in from the other nodes by `resolve`. */
   readonly members?: Members;
 };
 
 export interface Members {
   readonly self: string;
+  /** The servers of this cluster, in the order of their names. */
   readonly servers: readonly { readonly name: string; readonly address: string | null }[];
+  /** Workers that have no kubeconfig of their owner's, with their names in Kubernetes: each gets an account. */
+  readonly agents: readonly { readonly name: string; readonly nodeName: string }[];
 }

@@ -4,10 +4,10 @@ import { explain, KubeBudget, KubeNode, KubePod, selects } from "./kubernetes-ap
 import { drainSteps, gateReasons } from "./kubernetes-drain.ts";
 import type { GateFacts } from "./kubernetes-drain.ts";
 import { parseManifests, planManifests } from "./kubernetes-manifests.ts";
-import { makeToken, planMember, planUpgrade } from "./kubernetes-member.ts";
+import { makeToken, observeMember, planMember, planUpgrade } from "./kubernetes-member.ts";
 import type { MemberFacts } from "./kubernetes-member.ts";
 import type { KubernetesWant } from "./kubernetes-section.ts";
-import type { Json, Step } from "./kind.ts";
+import type { Json, Probe, Step } from "./kind.ts";
 import { unknownUnit } from "./unit-state.ts";
 
 const binary = { url: "https://files.example.org/k3s", sha256: "a".repeat(64) };
@@ -62,6 +62,17 @@ describe("a k3s cluster", () => {
     expect(plan("n4", facts)).toEqual([]);
     const newer = plan("n4", facts, { written: { binary: { ...binary, sha256: "b".repeat(64) } } });
     expect(newer).toMatchObject([{ do: "download", impact: "disruptive", replace: true, then: [{ unit: "k3s-agent.service", action: "restart" }] }]);
+  });
+
+  test("a program two minor versions ahead is not fetched, nor is one that is older; nothing else of the member is touched", () => {
+    const member = { ...fresh, joined: true, unit: { ...unknownUnit, activeState: "active", fileState: "enabled" }, binary: { stat: { type: "file", mode: 0o755, uid: 0, gid: 0, sizeBytes: 1 }, record: null, version: "v1.31.4+k3s1" } } as const;
+    expect(plan("n4", member)).toMatchObject([{ do: "fail", resource: "kubernetes/member", message: expect.stringContaining("v1.31.4+k3s1 cannot become v1.33.1+k3s1 at once: it goes one minor version at a time. Write v1.32.x first") }]);
+    expect(plan("n4", { ...member, binary: { ...member.binary, version: "v1.34.0+k3s1" } })).toMatchObject([{ do: "fail", message: expect.stringContaining("does not go back") }]);
+    expect(shown(plan("n4", { ...member, binary: { ...member.binary, version: "v1.32.9+k3s1" } }))[0]).toBe("download /usr/local/bin/k3s");
+    const release = (version: string) => ({ url: `https://github.example.org/k3s/releases/download/${version}%2Bk3s1/k3s`, sha256: "b".repeat(64) });
+    expect(plan("n4", member, { written: { version: undefined, binary: release("v1.33.1") } })).toMatchObject([{ do: "fail", message: expect.stringContaining("Write v1.32.x first") }]);
+    expect(kubernetes.schema.safeParse({ distribution: "k3s", version: "v1.33.1+k3s1", binary: release("v1.33.1") }).success).toBe(true);
+    expect(JSON.stringify(kubernetes.schema.safeParse({ distribution: "k3s", version: "v1.33.1+k3s1", binary: release("v1.35.0") }).error?.issues)).toContain("the address is that of v1.35.0+k3s1, and version says v1.33.1+k3s1");
   });
 
   test("servers make tokens, and say whether they are members; agents make none", () => {
@@ -121,6 +132,20 @@ test("microk8s joins by a token that is checked first", () => {
   expect(plan("n4", fresh, { written, given: { join: "$(reboot)" } })).toMatchObject([{ do: "fail" }]);
 });
 
+test.each([
+  ["a worker that has only been given the snap", "n4", [], "- Address: 10.0.0.4:19001\n", false],
+  ["a worker that has joined", "n4", [], null, true],
+  ["a server that has only been given the snap", "n2", [], "- Address: 10.0.0.2:19001\n  ID: 1\n  Role: 0\n", false],
+  ["a server that has joined", "n2", [], "- Address: 10.0.0.1:19001\n  ID: 1\n  Role: 0\n- Address: 10.0.0.2:19001\n  ID: 2\n  Role: 0\n", true],
+  ["the founder before it has founded", "n1", [], "- Address: 10.0.0.1:19001\n", false],
+  ["the founder", "n1", ["bootstrap/first"], "- Address: 10.0.0.1:19001\n", true],
+] as const)("microk8s: %s", async (_name, self, claims, list, expected) => {
+  const files: Readonly<Record<string, string>> = { ...(list !== null && { "/var/snap/microk8s/current/var/kubernetes/backend/cluster.yaml": list }), ...(list === null && { "/var/snap/microk8s/current/var/lock/clustered.lock": "" }) };
+  const wanted = want(self, { distribution: "microk8s", binary: undefined, version: undefined }).want;
+  const probe = { stat: (path: string) => Promise.resolve(files[path] === undefined ? null : { type: "file", mode: 0o600, uid: 0, gid: 0, sizeBytes: 1 }), readText: (path: string) => Promise.resolve(files[path] ?? null) } as unknown as Probe;
+  expect((await observeMember(wanted, probe, null, new Map(claims.map((key) => [key, {}])))).joined).toBe(expected);
+});
+
 describe("what does not fit between nodes", () => {
   const messages = (self: Name, written: object, others: Readonly<Record<string, object>> = {}): readonly string[] => want(self, written, others).misfits.map(({ path, message }) => `${path.join(".")}: ${message}`);
   test.each([
@@ -150,7 +175,7 @@ describe("a drain", () => {
   test("closes the node, and asks the pods to leave; opens it again, and only if it was open", () => {
     const steps = drainSteps(wanted, facts());
     expect(steps.map(({ name, already, drain, undo }) => [name, already, drain.argv.slice(3), undo?.argv.slice(3)])).toEqual([
-      ["cordon", false, ["cordon", "n4"], ["uncordon", "n4"]],
+      ["cordon", false, ["patch", "node", "n4", "--type=merge", '--patch={"spec":{"unschedulable":true}}'], ["patch", "node", "n4", "--type=merge", '--patch={"spec":{"unschedulable":null}}']],
       ["pods", false, ["drain", "n4", "--ignore-daemonsets", "--timeout=120s", "--delete-emptydir-data", "--grace-period=5", "--pod-selector=app!=cache"], undefined],
     ]);
     expect(drainSteps(wanted, facts({ node: ok(ready("n4", "True", true)) }))[0]?.already).toBe(true);
@@ -160,7 +185,7 @@ describe("a drain", () => {
   test("is not begun when pods may not be ended, or nobody tells which there are", () => {
     expect(drainSteps(wanted, facts({ pods: ok([pod("alone")]) }))[0]?.cannot).toContain("nothing would start default/alone again elsewhere");
     expect(drainSteps(want("n4", { drain: { localData: "refuse" } }).want, facts({ pods: ok([pod("db", { owner: "StatefulSet", emptyDir: true })]) }))[0]?.cannot).toContain("default/db would lose local data");
-    expect(drainSteps(wanted, facts({ pods: { ok: false, message: "the Kubernetes API does not answer" } }))[0]?.cannot).toBe("the Kubernetes API does not answer");
+    expect(drainSteps(wanted, facts({ pods: { ok: false, refusal: "away", message: "the Kubernetes API does not answer" } }))[0]?.cannot).toBe("the Kubernetes API does not answer");
     expect(drainSteps(want("n4", { drain: { unmanaged: "delete" } }).want, facts({ pods: ok([pod("alone")]) }))[1]?.drain.argv).toContain("--force");
   });
 });

@@ -1,4 +1,6 @@
-import { KubeNode, readJson } from "./kubernetes-api.ts";
+import { isFirstServer, makeAccount, observeAccount, planAccount, planAccounts } from "./kubernetes-account.ts";
+import type { AccountFacts } from "./kubernetes-account.ts";
+import { ACCOUNT_FILE, KubeNode, readJson, usesAccount } from "./kubernetes-api.ts";
 import type { Read } from "./kubernetes-api.ts";
 import { drainSteps, gateReasons, isMember, nodeNameOf, observeDrain, observeGate } from "./kubernetes-drain.ts";
 import { parseManifests, planManifests, planNode, readInventory } from "./kubernetes-manifests.ts";
@@ -13,6 +15,7 @@ import { showUnits } from "./unit-state.ts";
 
 interface Facts {
   readonly member: MemberFacts;
+  readonly account: AccountFacts;
   /** This node as the API has it; null where nothing is asked of the API. */
   readonly node: Read<KubeNode> | null;
   /** What was applied last; null where this node is not the one that applies. */
@@ -27,23 +30,30 @@ export const kubernetes = defineKind({
   resolve(want, { self, nodes }) {
     const mine = nodes.filter((node) => node.section !== null && node.section.cluster === want.cluster);
     const servers = mine.filter((node) => node.section?.role === "server").map(({ name, address }) => ({ name, address: address ?? null }));
-    return { want: { ...want, members: { self, servers } } as typeof want, misfits: misfitsOf(want, servers.map(({ name }) => name), mine.flatMap(({ name, section }) => (section === null ? [] : [{ name, role: section.role, version: section.version }])), self) };
+    const agents = mine.flatMap(({ name, section }) => (section?.role === "agent" && section.kubeconfig === undefined ? [{ name, nodeName: section.nodeName ?? name }] : []));
+    return { want: { ...want, members: { self, servers, agents } } as typeof want, misfits: misfitsOf(want, servers.map(({ name }) => name), mine.flatMap(({ name, section }) => (section === null ? [] : [{ name, role: section.role, version: section.version }])), self) };
   },
 
   async observe(want: KubernetesWant, probe, owned): Promise<Facts> {
     const unitName = unitOf(want);
     const units = unitName === null ? null : await showUnits(probe, [unitName]);
-    const member = await observeMember(want, probe, unitName === null ? null : (units?.units.get(unitName) ?? null));
+    const member = await observeMember(want, probe, unitName === null ? null : (units?.units.get(unitName) ?? null), owned);
     const asksApi = isMember(want) && (want.distribution === "none" || member.joined);
-    const nodeAsked = asksApi && (Object.keys(want.labels).length > 0 || Object.keys(want.taints).length > 0 || want.version !== undefined || [...owned.keys()].some((key) => key.startsWith("labels/") || key.startsWith("taints/")));
+    const account = await observeAccount(want, probe, owned, asksApi);
+    // A worker's account is tried at every look: that it does not do is better known before the node is to go.
+    const nodeAsked = asksApi && (usesAccount(want) ? account.file.text !== null : wantsOfNode(want, owned));
     const applies = asksApi && appliesManifests(want, owned);
     const [node, applied] = await Promise.all([nodeAsked ? readJson(probe, want, ["get", "node", nodeNameOf(want)], KubeNode) : null, applies ? readInventory(probe, want) : null]);
-    return { member, node, applied };
+    return { member, account, node, applied };
   },
 
   plan(want: KubernetesWant, facts, owned, given = new Map()) {
-    const membership = planMember(want, facts.member, owned, given);
-    if (facts.node === null && facts.applied === null) return membership;
+    const isIn = want.distribution === "none" || facts.member.joined;
+    const account = isIn || !usesAccount(want) ? planAccount(want, facts.account, facts.node, owned, given) : { steps: [], settled: true };
+    const membership = [...planAccounts(want, facts.account, owned), ...planMember(want, facts.member, owned, given), ...account.steps];
+    if (!account.settled || (facts.node === null && facts.applied === null)) return membership;
+    // Nothing is to be done there now: it is said when the node is to go, and its other sections are not held up.
+    if (facts.applied === null && facts.node?.ok === false && facts.node.refusal === "away" && !wantsOfNode(want, owned)) return membership;
     const unread = [facts.node, facts.applied].find((read) => read !== null && !read.ok);
     if (unread !== undefined && unread !== null && !unread.ok) return [...membership, { resource: "kubernetes/api", why: "cannot be asked", impact: "none", do: "fail", message: unread.message }];
     const live = facts.node?.ok === true ? facts.node.value : null;
@@ -55,17 +65,21 @@ export const kubernetes = defineKind({
     ];
   },
 
-  make: (want: KubernetesWant, facts, asked) => makeToken(want, facts.member, asked),
-  watch: (want) => ({ paths: want.distribution === "k3s" ? [K3S, "/etc/rancher/k3s/config.yaml"] : [], units: unitOf(want) === null ? [] : [unitOf(want)!] }),
+  make: (want: KubernetesWant, facts, asked) => makeToken(want, facts.member, asked) ?? makeAccount(want, facts.member.joined, asked),
+  watch: (want) => ({ paths: [...(want.distribution === "k3s" ? [K3S, "/etc/rancher/k3s/config.yaml"] : []), ...(usesAccount(want) ? [ACCOUNT_FILE] : [])], units: unitOf(want) === null ? [] : [unitOf(want)!] }),
   drain: { observe: observeDrain, steps: drainSteps },
   gate: { observe: observeGate, reasons: gateReasons },
 });
 
+/** Whether something of this node's in the API is this section's. */
+function wantsOfNode(want: KubernetesWant, owned: Owned): boolean {
+  return Object.keys(want.labels).length > 0 || Object.keys(want.taints).length > 0 || want.version !== undefined || [...owned.keys()].some((key) => key.startsWith("labels/") || key.startsWith("taints/"));
+}
+
 /** The first server in the repository's order, so that two never take turns at the same objects; without servers, whoever has manifests. */
 function appliesManifests(want: KubernetesWant, owned: Owned): boolean {
   if (Object.keys(want.manifests).length === 0 && !owned.has("manifests")) return false;
-  const first = want.members?.servers[0]?.name;
-  return first === undefined || first === want.members?.self;
+  return want.members?.servers[0] === undefined || isFirstServer(want);
 }
 
 /** That this node applies manifests is remembered, so that the last of them can be taken away. */
@@ -80,8 +94,8 @@ function misfitsOf(want: KubernetesWant, servers: readonly string[], members: re
   if (want.distribution === "k3s" && want.binary === undefined) misfits.push({ path: ["distribution"], message: "k3s needs the program: binary, with url and sha256" });
   if (want.distribution !== "none" && servers.length === 0) misfits.push({ path: ["role"], message: `the cluster ${want.cluster} has no server`, help: "give one of its nodes role: server" });
   if (want.bootstrap !== undefined && !servers.includes(want.bootstrap.node)) misfits.push({ path: ["bootstrap", "node"], message: `${want.bootstrap.node} is not a server of the cluster ${want.cluster}`, help: servers.length === 0 ? "give a node role: server" : `its servers are ${servers.join(", ")}` });
-  if (want.role === "agent" && want.distribution === "none" && want.kubeconfig === undefined && (Object.keys(want.labels).length > 0 || Object.keys(want.taints).length > 0)) {
-    misfits.push({ path: ["distribution"], message: "labels and taints need a way to the API", help: "write kubeconfig: with the file to use" });
+  if (want.role === "agent" && want.distribution === "none" && want.kubeconfig === undefined && servers.length === 0 && (Object.keys(want.labels).length > 0 || Object.keys(want.taints).length > 0)) {
+    misfits.push({ path: ["distribution"], message: "labels and taints need a way to the API", help: "give a node of the cluster role: server, which makes an account for this one, or write kubeconfig: with the file to use" });
   }
   const parsed = parseManifests(want.manifests);
   // Contents of files are not there yet when other nodes look at this one.

@@ -86,6 +86,11 @@ export function planCluster(want: LxdWant, facts: LxdFacts, owned: Owned, given:
   if (others.length > 0 && !others.some((other) => among.fellows.some((fellow) => fellow.name === other))) {
     return fail(`${title} here is a member of another cluster, with ${others.join(", ")}, none of which is a member of ${want.cluster.name} in the repository. Nothing is changed in it: take ${among.self} out of that cluster (\`${product.client} cluster remove ${among.self}\` there, after its instances have moved), or name its members here`);
   }
+  const { node } = want.cluster.bootstrap;
+  // Who founded or joined by this section has a record of it, and may be the one that is left; so may the founder.
+  if (members.length === 1 && among.fellows.length > 1 && node !== among.self && !owned.has("cluster")) {
+    return fail(`${title} here is the only member of a cluster of its own, and ${want.cluster.name} is founded by ${node}. Nothing is changed in it: if it is the one that the others are to join, write \`bootstrap: {node: ${among.self}, id: another-word}\`; if not, move its instances away and install ${title} anew here, without its old data, and the node joins by itself`);
+  }
   return [];
 }
 
@@ -134,7 +139,7 @@ function planJoin({ want, facts, others, address, holdings, token, hasFounded }:
     ...Object.entries(among.fellows.find(({ name }) => name === among.self)?.networks ?? {}).flatMap(([name, config]) => Object.entries(config).map(([key, value]) => ({ entity: "network", name, key, value }))),
   ];
   const preseed = { cluster: { enabled: true, server_name: among.self, server_address: address, cluster_token: token, member_config } };
-  return [{ resource, why: `${among.self} joins the cluster ${cluster.name}`, impact: "service", do: "run", argv: product.init, input: `${JSON.stringify(preseed)}\n`, timeoutMs: INIT_TIMEOUT_MS }];
+  return [{ resource, why: `${among.self} joins the cluster ${cluster.name}`, impact: "service", claim: { joined: cluster.name }, do: "run", argv: product.init, input: `${JSON.stringify(preseed)}\n`, timeoutMs: INIT_TIMEOUT_MS }];
 }
 
 /** A token is JSON in base64: whom it is for, and where. What is not about this cluster is not even tried. */

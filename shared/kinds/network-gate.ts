@@ -27,6 +27,8 @@ export function gateReasons(want: NetworkWant, { links, routes }: GateFacts): re
     if (device.sort === "interfaces" && it.addresses.length > 0 && !link.carrier) return [`${name} has no carrier: cable or switch`];
     const bad = device.sort === "bonds" ? device.it.members.filter((member) => links.get(member)?.carrier !== true) : [];
     return [
+      // Apart from the next: a member without a cable is one before the change as well, and this is not.
+      ...(device.sort === "bonds" && !link.carrier ? [`${name} has no member that works`] : []),
       ...(bad.length > 0 ? [`${name} runs without ${bad.join(", ")}: no carrier`] : []),
       ...(link.carrier ? differencesOf(device, link, routes, undefined).map(({ why }) => `${name}: ${why}`) : []),
     ];

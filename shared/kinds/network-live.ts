@@ -204,13 +204,15 @@ export interface Earlier {
   readonly addresses: readonly string[];
   /** Network and router, if there is one. */
   readonly routes: readonly (readonly [to: string, via: string | null])[];
+  /** The bond or bridge that it made the interface part of. */
+  readonly master: string | null;
 }
 
 /** As far as it can be told: of a file that matches by anything but one name, `null`. */
 export function parseEarlier(text: string, device?: string): Earlier | null {
   const addresses: string[] = [];
   const routes: [string, string | null][] = [];
-  let [section, matched, to, via] = ["", device, null as string | null, null as string | null];
+  let [section, matched, to, via, master] = ["", device, null as string | null, null as string | null, null as string | null];
   const flush = (): void => {
     const first = to ?? (via === null ? null : parseIp(via)?.family === 6 ? "::/0" : "0.0.0.0/0");
     if (section === "Route" && first !== null) routes.push([first, via]);
@@ -229,10 +231,11 @@ export function parseEarlier(text: string, device?: string): Earlier | null {
       const prefix = parsePrefix(value);
       if (prefix !== null) addresses.push(`${prefix.address}/${prefix.length}`);
     }
+    if (section === "Network" && (key === "Bond" || key === "Bridge")) master = value;
     if (section === "Network" && key === "Gateway" && parseIp(value) !== null) routes.push([parseIp(value)!.family === 6 ? "::/0" : "0.0.0.0/0", value]);
     if (section === "Route" && key === "Destination") to = value === "default" ? null : value;
     if (section === "Route" && key === "Gateway") via = value;
   }
   flush();
-  return matched === undefined ? null : { device: matched, addresses, routes };
+  return matched === undefined ? null : { device: matched, addresses, routes, master };
 }

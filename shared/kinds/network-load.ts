@@ -81,7 +81,7 @@ export function todoOf(want: NetworkWant, facts: NetworkFacts, changed: Changed,
     if (faults.length > 0 || changed.devices.has(name)) {
       const known = new Set(link === undefined ? [] : link.addresses);
       words.push(...waitsFor(device, link, master));
-      if (link !== undefined) undo.push(`again=${link.name}`, ...device.it.addresses.filter((address) => !known.has(address)).map((address) => `drop=${link.name}=${address}`), ...newRoutes(device, link, facts));
+      if (link !== undefined) undo.push(...membershipBack(link, master, facts), `again=${link.name}`, ...device.it.addresses.filter((address) => !known.has(address)).map((address) => `drop=${link.name}=${address}`), ...newRoutes(device, link, facts));
     }
   }
   for (const [name, { master }] of masters) {
@@ -90,16 +90,28 @@ export function todoOf(want: NetworkWant, facts: NetworkFacts, changed: Changed,
     if (link === undefined || (link.master === master && !changed.devices.has(name))) continue;
     if (link.master !== master && !changed.devices.has(name)) why.push(`${name}: is not part of ${master}`);
     words.push(`again=${name}`, `master=${name}=${master}`);
-    undo.push(`again=${name}`);
+    undo.push(...membershipBack(link, master, facts), `again=${name}`);
   }
-  return { why, disruptive: disruptive || losesMember(want, facts), words, undo };
+  for (const { member, bond } of tooMany(want, facts, without)) {
+    why.push(`${member}: is part of ${bond}, and should not be`);
+    if (!words.includes(`delete=${bond}`)) words.push(`release=${member}=${bond}`);
+    undo.push(`again=${member}`, `master=${member}=${bond}`);
+  }
+  // A bond that is in use and made of other members than before waits for the node's turn.
+  return { why, disruptive: disruptive || tooMany(want, facts, without).length > 0, words, undo };
 }
 
-/** A bond that is in use and made of other members than before: what waits for the node's turn. */
-function losesMember(want: NetworkWant, facts: NetworkFacts): boolean {
-  return Object.entries(want.bonds).some(([name, { members }]) => {
-    const now = [...facts.links.values()].filter((link) => link.master === name).map((link) => link.name);
-    return now.some((member) => !members.includes(member));
+/** What has become part of something leaves it on the way back, if that stays, and is waited for where it was before. */
+function membershipBack({ name, master: before }: LiveLink, master: string | undefined, facts: NetworkFacts): readonly string[] {
+  if (before === (master ?? null)) return [];
+  return [...(master !== undefined && facts.links.has(master) ? [`release=${name}=${master}`] : []), ...(before === null ? [] : [`master=${name}=${before}`])];
+}
+
+/** Members that a bond has, and should not have: networkd lets go of the file of one, and leaves the interface where it is (seen with 252). */
+function tooMany(want: NetworkWant, facts: NetworkFacts, without: ReadonlyMap<string, string>): readonly { readonly member: string; readonly bond: string }[] {
+  return [...facts.links.values()].flatMap(({ name, master }) => {
+    const bond = master === null || without.has(master) ? undefined : want.bonds[master];
+    return master === null || bond === undefined || bond.members.includes(name) ? [] : [{ member: name, bond: master }];
   });
 }
 
@@ -127,15 +139,21 @@ function newRoutes(device: Device, link: LiveLink, facts: NetworkFacts): readonl
   });
 }
 
-/** What an earlier file had made and the section does not want any more, as far as it is there. */
-export function leftovers(earlier: readonly Earlier[], want: NetworkWant, facts: NetworkFacts): { readonly words: readonly string[]; readonly undo: readonly string[] } {
+/**
+ * What an earlier file had made and the section does not want any more, as far as it is there.
+ * @param gone devices that are taken away altogether, and let go of their members with it.
+ */
+export function leftovers(earlier: readonly Earlier[], want: NetworkWant, facts: NetworkFacts, gone: ReadonlySet<string> = new Set()): { readonly words: readonly string[]; readonly undo: readonly string[] } {
   const words: string[] = [];
-  for (const { device: name, addresses, routes } of earlier) {
+  for (const { device: name, addresses, routes, master } of earlier) {
     const link = facts.links.get(name);
     const device = devicesOf(want).find((each) => linkOf(each, facts.links)?.name === name);
     const wanted = new Set(device === undefined || mastersOf(want).has(device.name) ? [] : device.it.addresses);
     const kept = new Set((device === undefined ? [] : routesOf(device)).map((route) => `${destinationOf(route)} ${route.via ?? ""}`));
     for (const address of addresses) if (link?.addresses.includes(address) === true && !wanted.has(address)) words.push(`drop=${name}=${address}`);
+    // What leaves a bond that stays does so with that bond's own change.
+    const left = master !== null && link?.master === master && mastersOf(want).get(name)?.master !== master;
+    if (left && want.bonds[master] === undefined && !gone.has(name) && !gone.has(master)) words.push(`release=${name}=${master}`);
     for (const [to, via] of routes) {
       const live = facts.routes.some((each) => each.device === name && each.to === to && each.via === via);
       if (live && !kept.has(`${to} ${via ?? ""}`)) words.push(`unroute=${name}=${to}${via === null ? "" : `=${via}`}`);

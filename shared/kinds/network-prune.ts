@@ -15,23 +15,24 @@ const UNIT = "systemd-networkd.service";
  * running as it is; networkd itself is left running, because whoever dropped the last line said nothing about wanting that.
  *
  * @param wanted paths that the section still wants.
+ * @param disruptive a bond changes its members: the files of those that leave it stay until it does, as the next boot reads them.
  */
-export function prune(want: NetworkWant, facts: NetworkFacts, owned: Owned, wanted: ReadonlySet<string>): readonly Step[] {
+export function prune(want: NetworkWant, facts: NetworkFacts, owned: Owned, wanted: ReadonlySet<string>, disruptive = false): readonly Step[] {
   const gone = [...owned.keys()].filter((key) => key.startsWith("/") && !wanted.has(key)).toSorted();
   const script = gone.filter((path) => path === SCRIPT);
   const files = gone.filter((path) => path !== SCRIPT);
   if (gone.length === 0) return [...forgetUnit(want, owned)];
-  const restored = files.map((path): Step => ({ ...restoreStep(`network/${path}`, path, owned.get(path)), impact: "network", ...(path === CONF && facts.networkd.running ? { then: [{ unit: UNIT, action: "restart" as const }] } : {}) }));
+  const restored = files.map((path): Step => ({ ...restoreStep(`network/${path}`, path, owned.get(path)), impact: disruptive ? "disruptive" : "network", ...(path === CONF && facts.networkd.running ? { then: [{ unit: UNIT, action: "restart" as const }] } : {}) }));
   const scriptThere = facts.at.get(SCRIPT)?.stat != null;
   const last = restored.at(-1);
   if (last === undefined || !scriptThere) return [...restored, ...forgetUnit(want, owned), ...script.map((path) => restoreStep(`network/${path}`, path, owned.get(path)))];
-  const left = leftovers(earlierOf(files, facts), want, facts);
   const devices = files.flatMap((path) => vanishing(path, want, facts, owned));
+  const left = leftovers(earlierOf(files, facts), want, facts, new Set(devices));
   // Released by the load: a run that ends between the two comes back to both.
   const { release: _, ...unreleased } = last;
   const names = new Set(files.flatMap((path) => deviceOfPath(path)?.name ?? []).filter((name) => facts.links.has(name) && !devices.includes(name)));
   const netplan = want.backend === "netplan" || files.some((path) => path.startsWith("/etc/netplan/")) ? ["netplan"] : [];
-  const load = loadStep({ resource: last.resource }, "what it had made goes with it", [...netplan, ...left.words, ...devices.map((name) => `delete=${name}`)], [...netplan, ...left.undo, ...[...names].map((name) => `again=${name}`)], false);
+  const load = loadStep({ resource: last.resource }, "what it had made goes with it", [...netplan, ...left.words, ...devices.map((name) => `delete=${name}`)], [...netplan, ...left.undo, ...[...names].map((name) => `again=${name}`)], disruptive);
   return [...restored.slice(0, -1), unreleased, { ...load, removes: true, release: true }, ...forgetUnit(want, owned), ...script.map((path) => restoreStep(`network/${path}`, path, owned.get(path)))];
 }
 

@@ -13,7 +13,7 @@ export const scriptText = `#!/bin/sh
 # Kept by evenkeel (section network). What is written here by hand is overwritten.
 #   load SECONDS WORD…     networkd reads its files, and it is waited until they have taken effect
 #     netplan                                    netplan makes networkd's files first
-#     drop=IF=ADDRESS  unroute=IF=NETWORK[=ROUTER]  delete=DEVICE      taken away before
+#     drop=IF=ADDRESS  unroute=IF=NETWORK[=ROUTER]  delete=DEVICE  release=IF=MASTER   taken away before
 #     again=IF  set=BRIDGE=SETTING=VALUE         gone through anew, told to the kernel
 #     device=DEVICE  address=IF=ADDRESS  route=IF=NETWORK[=ROUTER]  mtu=IF=BYTES  master=IF=MASTER    waited for
 #   check-netplan < FILE   would netplan take this as /etc/netplan/60-evenkeel.yaml?
@@ -21,6 +21,7 @@ set -u
 export LC_ALL=C
 
 exists() { [ -e "/sys/class/net/$1" ]; }
+master() { basename "$(readlink "/sys/class/net/$1/master")" 2>/dev/null; }
 carrier() { [ "$(cat "/sys/class/net/$1/carrier" 2>/dev/null)" = 1 ]; }
 uptime() { cut -d. -f1 /proc/uptime; }
 family() { case $1 in *:*) echo -6 ;; *) echo -4 ;; esac; }
@@ -39,7 +40,8 @@ missing() {
         to=\${rest%%=*}
         ip "$(family "$to")" route show "$to" dev "$name" 2>/dev/null | { case $rest in *=*) grep -F "via \${rest#*=} " ;; *) cat ;; esac; } | grep -q . || echo "the route to $to is not on $name" ;;
       mtu=*) [ "$(cat "/sys/class/net/$name/mtu" 2>/dev/null)" = "$rest" ] || echo "the MTU of $name is not $rest" ;;
-      master=*) [ "$(basename "$(readlink "/sys/class/net/$name/master")" 2>/dev/null)" = "$rest" ] || echo "$name is not part of $rest" ;;
+      master=*) [ "$(master "$name")" = "$rest" ] || echo "$name is not part of $rest" ;;
+      release=*) [ "$(master "$name")" != "$rest" ] || echo "$name is still part of $rest" ;;
     esac
   done
 }
@@ -57,6 +59,7 @@ case $do in
         drop=*) ip address delete "$rest" dev "$name" 2>/dev/null ;;
         unroute=*) case $rest in *=*) ip "$(family "$rest")" route delete "\${rest%%=*}" via "\${rest#*=}" dev "$name" ;; *) ip "$(family "$rest")" route delete "$rest" dev "$name" ;; esac 2>/dev/null ;;
         delete=*) if exists "$name"; then networkctl delete "$name" || ip link delete "$name"; fi ;;
+        release=*) if [ "$(master "$name")" = "$rest" ]; then ip link set dev "$name" nomaster; fi ;;
         set=*) ip link set dev "$name" type bridge "\${rest%%=*}" "\${rest#*=}" || exit 1 ;;
       esac
     done

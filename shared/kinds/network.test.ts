@@ -142,7 +142,8 @@ describe("what the machine says", () => {
 
   test("what an earlier file had made", () => {
     const file = "[Match]\nName=eth0\n[Network]\nAddress=10.0.0.1/24\nGateway=10.0.0.254\n[Route]\nGateway=10.0.0.9\nDestination=10.5.0.0/16\n[Address]\nAddress = FD00::1/64\n";
-    expect(parseEarlier(file)).toEqual({ device: "eth0", addresses: ["10.0.0.1/24", "fd00::1/64"], routes: [["0.0.0.0/0", "10.0.0.254"], ["10.5.0.0/16", "10.0.0.9"]] });
+    expect(parseEarlier(file)).toEqual({ device: "eth0", addresses: ["10.0.0.1/24", "fd00::1/64"], routes: [["0.0.0.0/0", "10.0.0.254"], ["10.5.0.0/16", "10.0.0.9"]], master: null });
+    expect(parseEarlier("[Match]\nName=eth0\n[Network]\nBond=bond0\n")?.master).toBe("bond0");
     expect(parseEarlier("[Match]\nName=en*\n")).toBeNull();
   });
 });

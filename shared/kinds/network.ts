@@ -135,7 +135,7 @@ function planWanted(want: NetworkWant, facts: NetworkFacts, owned: Owned): reado
   const needs: readonly ResourceId[] = [...new Set([...written, ...replaced].map((step) => step.resource))];
   const load = why.length === 0 && left.words.length === 0 ? [] : [loadStep({ resource: "network/interfaces", ...(needs.length === 0 ? {} : { needs }) }, why.join("; ").slice(0, 1_000) || "an earlier setting is left", [...left.words, ...todo.words], [...todo.undo, ...left.undo], todo.disruptive)];
   const isScript = (step: Step): boolean => step.resource === `network/${SCRIPT}`;
-  return [...prune(want, facts, owned, every), ...written.filter(isScript), ...checkOf(want, files, written), ...written.filter((step) => !isScript(step)), ...replaced, ...planUnit(want, facts, owned), ...load, ...fails];
+  return [...prune(want, facts, owned, every, todo.disruptive), ...written.filter(isScript), ...checkOf(want, files, written), ...written.filter((step) => !isScript(step)), ...replaced, ...planUnit(want, facts, owned), ...load, ...fails];
 }
 
 function planOne(file: Wanted, facts: NetworkFacts, owned: Owned, impact: StepCommon["impact"]): readonly Step[] {

@@ -1,29 +1,13 @@
-import { readFileSync, realpathSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { build } from "esbuild";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { Machine } from "../qemu/machine.ts";
+import { Guest } from "../qemu/guest.ts";
 
 /**
  * What no container can have, on a Debian with a kernel of its own: LVM with a thin pool, software RAID, LUKS, swap, and a true
  * reboot. The machine is emulated, so that this takes minutes: it runs when EVENKEEL_QEMU is set.
  */
 
-const root = join(import.meta.dirname, "..", "..");
 const timeout = 15 * 60_000;
 const asked = process.env["EVENKEEL_QEMU"] !== undefined;
-
-interface Report {
-  readonly outcome?: string;
-  readonly changes: readonly { readonly resource: string; readonly result: string; readonly error?: string }[];
-}
-interface Answer {
-  readonly converged: Report;
-  readonly plan: Report;
-  readonly started: number;
-}
 
 const section = (change: { readonly data?: string; readonly thin?: string; readonly key?: string; readonly devices?: object } = {}) => ({
   devices: {
@@ -48,38 +32,15 @@ const section = (change: { readonly data?: string; readonly thin?: string; reado
 });
 
 describe.skipIf(!asked)("disks in an emulated machine", () => {
-  let machine: Machine;
-  let work: string;
+  let guest: Guest;
+  const sh = (script: string) => guest.sh(script);
+  const become = (wanted: object) => guest.become(wanted);
 
   beforeAll(async () => {
-    work = await mkdtemp(join(tmpdir(), "evenkeel-qemu-"));
     const sizes = { D1: 1.5e9, D2: 1.5e9, D3: 1e9, D4: 1e9, D5: 6e8, D6: 6e8 };
-    machine = await Machine.make(Object.entries(sizes).map(([serial, sizeBytes]) => ({ serial, sizeBytes })), realpathSync(join(root, "node_modules/.bin/node")));
-    await machine.start();
-    const outfile = join(work, "driver.mjs");
-    await build({ entryPoints: [join(root, "test/fixtures/disks/driver.ts")], outfile, bundle: true, minify: true, platform: "node", target: "node26", format: "esm", banner: { js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);' }, logLevel: "warning" });
-    await machine.writeFile("/opt/driver.mjs", readFileSync(outfile));
+    guest = await Guest.start("disks", { disks: Object.entries(sizes).map(([serial, sizeBytes]) => ({ serial, sizeBytes })) });
   }, timeout);
-  afterAll(async () => {
-    await machine?.remove();
-    await rm(work, { recursive: true, force: true });
-  }, timeout);
-
-  const sh = async (script: string): Promise<string> => {
-    const outcome = await machine.shell(script, timeout);
-    expect(outcome.code, `${script}\n${outcome.stdout}${outcome.stderr}`).toBe(0);
-    return outcome.stdout.trim();
-  };
-  let commits = 0;
-  const converge = async (wanted: object, before?: string): Promise<Answer> => {
-    await machine.writeFile("/run/input.json", JSON.stringify({ section: wanted, commit: `commit-${(commits += 1)}`, ...(before === undefined ? {} : { before }) }));
-    return JSON.parse(await sh("node /opt/driver.mjs converge /run/input.json")) as Answer;
-  };
-  const become = async (wanted: object): Promise<void> => {
-    const answer = await converge(wanted);
-    expect(answer.converged.changes.filter(({ result }) => result !== "done")).toEqual([]);
-    expect(answer, "a look right after it asks LVM, and nobody else").toMatchObject({ converged: { outcome: "converged" }, plan: { changes: [] }, started: 1 });
-  };
+  afterAll(() => guest?.machine.remove(), timeout);
 
   test(
     "LVM with a thin pool, RAID, LUKS on a disk and on a volume, and swap, out of blank disks; all of it is there after a reboot",
@@ -87,8 +48,8 @@ describe.skipIf(!asked)("disks in an emulated machine", () => {
       await become(section());
       await sh("for d in data last r1 vault vm1; do echo $d > /srv/$d/file; done; sync");
       // The second physical volume gets larger, while the machine is off.
-      await machine.enlarge("D2", 2.2e9);
-      await machine.reboot();
+      await guest.machine.enlarge("D2", 2.2e9);
+      await guest.machine.reboot();
       expect(await sh("systemctl --failed --no-legend; cat /srv/{data,last,r1,vault,vm1}/file | xargs; tail -n +2 /proc/swaps | wc -l")).toBe("data last r1 vault vm1\n2");
     },
     timeout,
@@ -125,7 +86,7 @@ describe.skipIf(!asked)("disks in an emulated machine", () => {
   test(
     "a key that has changed in the repository does not lock the disk",
     async () => {
-      const { converged } = await converge(section({ thin: "12GiB", data: "500MiB", key: "another", devices: { "virtio-D6": { lvm: "vg0" } } }));
+      const { converged } = await guest.converge(section({ thin: "12GiB", data: "500MiB", key: "another", devices: { "virtio-D6": { lvm: "vg0" } } }));
       expect(converged.changes.filter(({ result }) => result === "failed")).toMatchObject([{ resource: "disks/luks/vault", error: expect.stringMatching(/never overwritten.*luksChangeKey/) }]);
       expect(await sh("cat /etc/cryptsetup-keys.d/vault.key; stat -c ' %a' /etc/cryptsetup-keys.d/vault.key; cat /srv/vault/file")).toBe("open sesame 400\nvault");
     },
@@ -138,7 +99,7 @@ describe.skipIf(!asked)("disks in an emulated machine", () => {
       await sh("umount /srv/vault; systemctl disable --now evenkeel-luks-vault; wipefs -aq /dev/disk/by-id/virtio-D5; udevadm settle; rm -rf /var/lib/disks-test");
       const wishes = [{ devices: { "virtio-D5": { luks: { name: "zz", key: "k" } } } }, { devices: { "virtio-D5": { lvm: "vgz" } }, volumeGroups: { vgz: {} } }];
       for (const wish of wishes) {
-        const { converged } = await converge(wish, "mkfs.ext4 -q -L theirs /dev/disk/by-id/virtio-D5; udevadm settle");
+        const { converged } = await guest.converge(wish, { before: "mkfs.ext4 -q -L theirs /dev/disk/by-id/virtio-D5; udevadm settle" });
         expect(converged.changes.find(({ result }) => result === "failed")?.error).toMatch(/is not blank any more, so it was left alone\. It holds: ext4/);
         expect(await sh("blkid -p -o value -s LABEL /dev/disk/by-id/virtio-D5; wipefs -aq /dev/disk/by-id/virtio-D5; udevadm settle")).toBe("theirs");
       }

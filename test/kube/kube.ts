@@ -14,10 +14,14 @@ import { kubeDirectory } from "./build.ts";
 
 const START_TIMEOUT_MS = 120_000;
 const TOKEN = "evenkeel-test-admin";
+const CERTIFICATE_DAYS = 30;
 
 export class Kube {
   readonly directory: string;
+  /** How to reach the API with a right to everything. */
   readonly kubeconfig: string;
+  #server = "";
+  #api: ChildProcess | null = null;
   readonly #children: ChildProcess[] = [];
   readonly #run = new Processes().run;
 
@@ -61,18 +65,33 @@ export class Kube {
     await this.#status(`/api/v1/namespaces/${namespace}/pods/${name}/status`, { status: { phase: "Running", conditions: [{ type: "Ready", status: "True" }] } });
   }
 
+  /** HOST:PORT of the API. */
+  get endpoint(): string {
+    return this.#server.replace("https://", "");
+  }
+
+  /** Another kubeconfig, with a client certificate of `system:masters` that lasts so many days from now; less than none has expired. */
+  async kubeconfigOf(days: number): Promise<string> {
+    const name = join(this.directory, `client${days}`);
+    await this.#certificate(name, "/O=system:masters/CN=admin", days);
+    const [cert, key] = await Promise.all([`${name}.crt`, `${name}.key`].map(async (path) => (await readFile(path)).toString("base64")));
+    const path = join(this.directory, `kubeconfig-client${days}`);
+    await writeFile(path, await this.#configOf({ "client-certificate-data": cert, "client-key-data": key }), { mode: 0o600 });
+    return path;
+  }
+
+  /** The API alone goes away; it does not come back. */
+  async stopApi(): Promise<void> {
+    if (this.#api !== null) await kill(this.#api);
+  }
+
   async stop(): Promise<void> {
-    for (const child of this.#children.toReversed()) {
-      const ended = new Promise<void>((resolve) => (child.exitCode !== null || child.signalCode !== null ? resolve() : child.once("close", () => resolve())));
-      child.kill("SIGKILL");
-      await ended;
-    }
+    for (const child of this.#children.toReversed()) await kill(child);
     await rm(this.directory, { recursive: true, force: true });
   }
 
   async #status(path: string, patch: object): Promise<void> {
-    const server = /server: (\S+)/.exec(await readFile(this.kubeconfig, "utf8"))?.[1] ?? "";
-    const output = await this.#run(["curl", "--silent", "--show-error", "--fail-with-body", "--insecure", "--request", "PATCH", "--header", "content-type: application/strategic-merge-patch+json", "--header", `authorization: Bearer ${TOKEN}`, "--data-binary", "@-", `${server}${path}`], { input: JSON.stringify(patch) });
+    const output = await this.#run(["curl", "--silent", "--show-error", "--fail-with-body", "--insecure", "--request", "PATCH", "--header", "content-type: application/strategic-merge-patch+json", "--header", `authorization: Bearer ${TOKEN}`, "--data-binary", "@-", `${this.#server}${path}`], { input: JSON.stringify(patch) });
     if (output.code !== 0) throw new Error(`${path}: ${output.stdout}${output.stderr}`);
   }
 
@@ -84,15 +103,19 @@ export class Kube {
     await writeFile(join(directory, "sa.key"), privateKey);
     await writeFile(join(directory, "sa.pub"), publicKey);
     await writeFile(join(directory, "tokens.csv"), `${TOKEN},admin,admin,system:masters\n`, { mode: 0o600 });
-    const server = `https://127.0.0.1:${apiPort}`;
-    const config = { apiVersion: "v1", kind: "Config", clusters: [{ name: "test", cluster: { server, "insecure-skip-tls-verify": true } }], users: [{ name: "admin", user: { token: TOKEN } }], contexts: [{ name: "test", context: { cluster: "test", user: "admin" } }], "current-context": "test" };
-    await writeFile(this.kubeconfig, `# server: ${server}\n${JSON.stringify(config)}\n`, { mode: 0o600 });
+    this.#server = `https://127.0.0.1:${apiPort}`;
+    await this.#openssl(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=kube-ca", "-days", String(CERTIFICATE_DAYS), "-keyout", join(directory, "ca.key"), "-out", join(directory, "ca.crt")]);
+    await this.#certificate(join(directory, "serving"), "/CN=127.0.0.1", CERTIFICATE_DAYS, "subjectAltName=IP:127.0.0.1");
+    await writeFile(this.kubeconfig, await this.#configOf({ token: TOKEN }), { mode: 0o600 });
     this.#spawn(join(programs, "etcd"), ["--data-dir", join(directory, "etcd"), "--listen-client-urls", `http://127.0.0.1:${etcdPort}`, "--advertise-client-urls", `http://127.0.0.1:${etcdPort}`, "--listen-peer-urls", `http://127.0.0.1:${peerPort}`, "--initial-advertise-peer-urls", `http://127.0.0.1:${peerPort}`, "--initial-cluster", `default=http://127.0.0.1:${peerPort}`]);
-    this.#spawn(join(programs, "kube-apiserver"), [
+    this.#api = this.#spawn(join(programs, "kube-apiserver"), [
       `--etcd-servers=http://127.0.0.1:${etcdPort}`,
       `--secure-port=${apiPort}`,
       "--bind-address=127.0.0.1",
       `--cert-dir=${join(directory, "certs")}`,
+      `--tls-cert-file=${join(directory, "serving.crt")}`,
+      `--tls-private-key-file=${join(directory, "serving.key")}`,
+      `--client-ca-file=${join(directory, "ca.crt")}`,
       `--token-auth-file=${join(directory, "tokens.csv")}`,
       "--authorization-mode=RBAC",
       "--service-account-issuer=https://kubernetes.default.svc",
@@ -106,10 +129,29 @@ export class Kube {
     await this.#until(async () => (await this.kubectl(["get", "namespace", "default", "-o", "name"])).includes("default"));
   }
 
-  #spawn(program: string, args: readonly string[]): void {
+  async #configOf(user: object): Promise<string> {
+    const ca = (await readFile(join(this.directory, "ca.crt"))).toString("base64");
+    const config = { apiVersion: "v1", kind: "Config", clusters: [{ name: "test", cluster: { server: this.#server, "certificate-authority-data": ca } }], users: [{ name: "admin", user }], contexts: [{ name: "test", context: { cluster: "test", user: "admin" } }], "current-context": "test" };
+    return `${JSON.stringify(config)}\n`;
+  }
+
+  /** A key and a certificate of the cluster's authority at `name` with `.key` and `.crt`. */
+  async #certificate(name: string, subject: string, days: number, extension?: string): Promise<void> {
+    await this.#openssl(["req", "-newkey", "rsa:2048", "-nodes", "-subj", subject, "-keyout", `${name}.key`, "-out", `${name}.csr`]);
+    await writeFile(`${name}.ext`, extension ?? "");
+    await this.#openssl(["x509", "-req", "-in", `${name}.csr`, "-CA", join(this.directory, "ca.crt"), "-CAkey", join(this.directory, "ca.key"), "-CAcreateserial", "-days", String(days), "-extfile", `${name}.ext`, "-out", `${name}.crt`]);
+  }
+
+  async #openssl(args: readonly string[]): Promise<void> {
+    const output = await this.#run(["openssl", ...args], { timeoutMs: 60_000 });
+    if (output.code !== 0) throw new Error(`openssl ${args.join(" ")}: ${output.stderr}`);
+  }
+
+  #spawn(program: string, args: readonly string[]): ChildProcess {
     const child = spawn(program, args, { stdio: "ignore", env: { PATH: process.env["PATH"] ?? "", ETCD_UNSUPPORTED_ARCH: process.arch } });
     child.once("error", () => {});
     this.#children.push(child);
+    return child;
   }
 
   async #until(ask: () => Promise<boolean>): Promise<void> {
@@ -121,6 +163,12 @@ export class Kube {
       await new Promise((resolve) => setTimeout(resolve, 200));
     }
   }
+}
+
+async function kill(child: ChildProcess): Promise<void> {
+  const ended = new Promise<void>((resolve) => (child.exitCode !== null || child.signalCode !== null ? resolve() : child.once("close", () => resolve())));
+  child.kill("SIGKILL");
+  await ended;
 }
 
 function nodeInfo(kubeletVersion: string): Record<string, string> {

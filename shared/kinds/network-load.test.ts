@@ -1,0 +1,64 @@
+import { describe, expect, test } from "vitest";
+import { gateReasons } from "./network-gate.ts";
+import { parseLinks } from "./network-live.ts";
+import { leftovers, todoOf } from "./network-load.ts";
+import type { NetworkFacts } from "./network-load.ts";
+import { networkSchema } from "./network-section.ts";
+import { network } from "./network.ts";
+
+interface Port {
+  readonly name: string;
+  readonly master?: string;
+  readonly carrier?: boolean;
+}
+
+/** As `ip -j -d address show` tells it: a bond, a bridge, and what is part of them. */
+function facts(ports: readonly Port[], { bondCarrier = true } = {}): NetworkFacts {
+  const flags = (carrier: boolean) => ["UP", ...(carrier ? ["LOWER_UP"] : [])];
+  const own = [
+    { ifname: "bond0", flags: flags(bondCarrier), linkinfo: { info_kind: "bond", info_data: { mode: "active-backup" } } },
+    { ifname: "br0", flags: flags(true), linkinfo: { info_kind: "bridge", info_data: { stp_state: 0 } } },
+    ...ports.map(({ name, master, carrier = true }) => ({ ifname: name, flags: flags(carrier), ...(master !== undefined && { master }) })),
+  ];
+  const links = parseLinks(JSON.stringify(own.map((link, at) => ({ ifindex: at + 1, ...link }))))!;
+  return { accounts: { users: new Map(), groups: new Map() }, at: new Map(), texts: new Map(), links, routes: [], netif: new Map(), ifupdown: new Map(), obstacles: new Map(), error: null, networkd: { enabled: true, running: true }, resolved: false, netplan: false };
+}
+
+const nothing = { devices: new Set<string>(), netdevs: new Set<string>() };
+const bond = (...members: string[]) => networkSchema.parse({ bonds: { bond0: { members } } });
+
+describe("a member that leaves", () => {
+  test("a bond, does so when the node has its turn, and comes back on the way back", () => {
+    const found = facts([{ name: "eth0", master: "bond0" }, { name: "eth1", master: "bond0" }, { name: "eth2" }]);
+    const todo = todoOf(bond("eth0", "eth2"), found, nothing, new Map());
+    expect(todo).toMatchObject({ disruptive: true, why: ["eth2: is not part of bond0", "eth1: is part of bond0, and should not be"] });
+    expect(todo.words).toEqual(["again=eth2", "master=eth2=bond0", "release=eth1=bond0"]);
+    expect(todo.undo).toEqual(["release=eth2=bond0", "again=eth2", "again=eth1", "master=eth1=bond0"]);
+    expect(todoOf(bond("eth0", "eth1"), facts([{ name: "eth0", master: "bond0" }, { name: "eth1", master: "bond0" }]), nothing, new Map())).toMatchObject({ disruptive: false, words: [] });
+  });
+
+  test("a bond, keeps its file until then: the next boot reads it", () => {
+    const path = "/etc/systemd/network/60-evenkeel-eth1.network";
+    const found = { ...facts([{ name: "eth0", master: "bond0" }, { name: "eth1", master: "bond0" }]), texts: new Map([[path, "[Network]\nBond=bond0\n"]]) };
+    const steps = network.plan(bond("eth0"), found, new Map([[path, { type: "absent" }]]), new Map());
+    expect(steps.filter(({ resource }) => resource === `network/${path}`).map(({ impact }) => impact)).toEqual(["disruptive"]);
+  });
+
+  test("a bridge, is let go; what others have put there stays", () => {
+    const found = facts([{ name: "eth0", master: "br0" }, { name: "veth9", master: "br0" }]);
+    const want = networkSchema.parse({ bridges: { br0: {} } });
+    const earlier = { device: "eth0", addresses: [], routes: [], master: "br0" };
+    expect(leftovers([earlier], want, found)).toEqual({ words: ["release=eth0=br0"], undo: ["again=eth0"] });
+    expect(leftovers([earlier], want, found, new Set(["br0"])).words).toEqual([]);
+    expect(todoOf(want, found, nothing, new Map()).words).toEqual([]);
+  });
+});
+
+test("a bond that no member carries any more is a reason of its own, beside a cable that was out before", () => {
+  const reasons = (bondCarrier: boolean) => {
+    const { links, routes } = facts([{ name: "eth2", carrier: false }], { bondCarrier });
+    return gateReasons(bond("eth2"), { links, routes });
+  };
+  expect(reasons(true)).toEqual(["bond0 runs without eth2: no carrier"]);
+  expect(reasons(false)).toEqual(["bond0 has no member that works", "bond0 runs without eth2: no carrier"]);
+});
