@@ -2,7 +2,7 @@ import { defineConfig } from "vitest/config";
 
 /**
  * Groups, one after the other: what runs in memory and on loopback; what checks the project itself; the simulation; what
- * needs real nodes, one file at a time, because the machine that CI gives has two cores; and a real Kubernetes API.
+ * needs real nodes, which each file has its own of; and a real Kubernetes API.
  */
 export default defineConfig({
   test: {
@@ -37,7 +37,8 @@ export default defineConfig({
         test: {
           name: "real",
           include: ["test/{lab,e2e}/**/*.test.ts"],
-          fileParallelism: false,
+          // Most of the time they wait for a daemon, a boot or a soak: two files at a time.
+          maxWorkers: 2,
           pool: "forks",
           testTimeout: 180_000,
           hookTimeout: 300_000,
