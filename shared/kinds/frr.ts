@@ -12,6 +12,8 @@ import type { Act, Output, Owned, ResourceId, Step, StepCommon } from "./kind.ts
 import { lookAt, planFile, restoreStep } from "./managed-file.ts";
 import type { At } from "./managed-file.ts";
 
+/** A resource of its own, so that what is refused is no reason to put back other changes of the network. */
+const CHECK: ResourceId = "frr/check";
 const DAEMONS = "/etc/frr/daemons";
 const ENABLED = `/etc/systemd/system/multi-user.target.wants/${UNIT}`;
 
@@ -84,14 +86,14 @@ function planFiles(want: FrrWant, facts: Facts, owned: Owned): Step[] {
   const resource: ResourceId = `frr/${CONF}`;
   const context = (path: string, common: Partial<StepCommon>) => ({ resource: `frr/${path}` as const, accounts: facts.accounts, owned, common });
   const daemons = planDaemons(want, facts, owned);
-  const conf = planFile({ path: CONF, content: bytes(text), mode: 0o640, owner: "frr", group: "frr" }, facts.conf, context(CONF, { impact: "network", needs: [`frr/${DAEMONS}`, `frr/${SCRIPT}`], ...sensitive }));
+  const conf = planFile({ path: CONF, content: bytes(text), mode: 0o640, owner: "frr", group: "frr" }, facts.conf, context(CONF, { impact: "network", needs: [CHECK, `frr/${DAEMONS}`], ...sensitive }));
   const script = planFile({ path: SCRIPT, content: bytes(scriptText), mode: 0o755, owner: "root", group: "root" }, facts.script, context(SCRIPT, {}));
-  const check: Step = { resource, needs: [`frr/${SCRIPT}`], why: "FRR has to accept the new configuration before it is put in place", impact: "none", do: "run", argv: [SCRIPT, "check"], timeoutMs: SHOW_TIMEOUT_MS, input: text };
+  const check: Step = { resource: CHECK, needs: [`frr/${SCRIPT}`], why: "FRR has to accept the new configuration before it is put in place", impact: "none", do: "run", argv: [SCRIPT, "check"], timeoutMs: SHOW_TIMEOUT_MS, input: text };
   const isUp = facts.running?.code === 0;
   const difference = isUp ? compare(text, facts.running?.stdout ?? "") : null;
   const drifted = difference !== null && difference.missing.length + difference.extra.length > 0;
   const reload: Step[] = difference !== null && drifted ? [{ resource, needs: [`frr/${DAEMONS}`], why: sayDifference(difference), impact: "network", do: "run", argv: [SCRIPT, "reload"], timeoutMs: RELOAD_TIMEOUT_MS, undo: readBack }] : [];
-  return [...script, ...daemons, ...(conf.some((step) => step.do === "write") ? [check] : []), ...conf, ...reload];
+  return [...script, ...(conf.some((step) => step.do === "write") ? [check] : []), ...daemons, ...conf, ...reload];
 }
 
 /**
@@ -105,10 +107,10 @@ function planDaemons(want: FrrWant, facts: Facts, owned: Owned): Step[] {
   const resource: ResourceId = `frr/${DAEMONS}`;
   // Where only zebra runs, nobody has a session that could end.
   const impact = fresh.length === 0 ? "none" : [...wanted.keys()].some((name) => runs.has(name)) ? "disruptive" : "network";
-  const written = planFile({ path: DAEMONS, content: bytes(withDaemons(facts.daemonsText ?? "", wanted)), mode: 0o640, owner: "frr", group: "frr" }, facts.daemons, { resource, accounts: facts.accounts, owned, common: { impact } });
+  const written = planFile({ path: DAEMONS, content: bytes(withDaemons(facts.daemonsText ?? "", wanted)), mode: 0o640, owner: "frr", group: "frr" }, facts.daemons, { resource, accounts: facts.accounts, owned, common: { impact, needs: [CHECK] } });
   if (fresh.length === 0 || facts.running?.code !== 0) return written;
   const argv: [string, ...string[]] = [SCRIPT, "restart"];
-  return [...written, { resource, needs: [`frr/${SCRIPT}`], why: `${fresh.join(", ")} has to be started, which restarts all of FRR`, impact, do: "run", argv, timeoutMs: RELOAD_TIMEOUT_MS, undo: { doing: "restarting FRR with its earlier daemons", argv, timeoutMs: RELOAD_TIMEOUT_MS } }];
+  return [...written, { resource, needs: [CHECK, `frr/${SCRIPT}`], why: `${fresh.join(", ")} has to be started, which restarts all of FRR`, impact, do: "run", argv, timeoutMs: RELOAD_TIMEOUT_MS, undo: { doing: "restarting FRR with its earlier daemons", argv, timeoutMs: RELOAD_TIMEOUT_MS } }];
 }
 
 function planUnit(facts: Facts, owned: Owned): Step[] {

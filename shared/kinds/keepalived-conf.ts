@@ -42,7 +42,7 @@ function instanceLines(name: string, instance: Instance): string[] {
     `priority ${place.priority}`,
     `advert_int ${instance.advertSeconds}`,
     ...(instance.password === undefined ? [] : block("authentication", ["auth_type PASS", `auth_pass ${instance.password}`])),
-    ...(place.source === null ? [] : [instance.unicast ? `unicast_src_ip ${place.source}` : `mcast_src_ip ${place.source}`]),
+    ...(place.source === null ? [] : [instance.unicast && place.peers.length > 0 ? `unicast_src_ip ${place.source}` : `mcast_src_ip ${place.source}`]),
     ...(place.peers.length === 0 ? [] : block("unicast_peer", place.peers)),
     ...block("virtual_ipaddress", own),
     ...(excluded.length === 0 ? [] : block("virtual_ipaddress_excluded", excluded)),

@@ -13,6 +13,8 @@ import type { At, WantedFile } from "./managed-file.ts";
 import { canBeEnabled, isUp, showUnits, unknownUnit } from "./unit-state.ts";
 import type { UnitState } from "./unit-state.ts";
 
+/** A resource of its own, so that what is refused is no reason to put back other changes of the network. */
+const CHECK: ResourceId = "keepalived/check";
 const UNIT = "keepalived.service";
 const CONF = "/etc/keepalived/keepalived.conf";
 const DROP_IN = "/etc/systemd/system/keepalived.service.d/evenkeel.conf";
@@ -91,9 +93,9 @@ function planFiles(want: KeepalivedWant, facts: Facts, owned: Owned): Step[] {
   // Its own steps change a unit file; that of others is seen when systemd says so.
   const reloads = dropped.length > 0 ? [reload("systemd has to read the changed unit file")] : facts.unit.needsReload ? [reload("a unit file has changed since systemd read it")] : [];
   const sensitive = holdsPassword(want) ? { sensitive: true as const } : {};
-  const written = planFile(conf, facts.conf, context(CONF, { impact: "network", needs: [`keepalived/${SCRIPT}`], then: [{ unit: UNIT, action: "reload" }], ...sensitive }));
+  const written = planFile(conf, facts.conf, context(CONF, { impact: "network", needs: [CHECK], then: [{ unit: UNIT, action: "reload" }], ...sensitive }));
   const check: Step = {
-    resource: `keepalived/${CONF}`,
+    resource: CHECK,
     needs: [`keepalived/${SCRIPT}`],
     why: "keepalived has to accept the new configuration before it is put in place",
     impact: "none",

@@ -13,6 +13,7 @@ import type { Bench, BenchOptions, Context } from "./context.ts";
 import { drift } from "./drift.ts";
 import { idle } from "./idle.ts";
 import { memory } from "./memory.ts";
+import { observe } from "./observe.ts";
 import { coldPlan } from "./plan.ts";
 import { preview } from "./preview.ts";
 import { printRows } from "./print.ts";
@@ -25,7 +26,7 @@ import { Solo } from "./solo.ts";
 import { Three } from "./three.ts";
 
 /** In this order: rows that share a machine stand together. */
-const benches: Readonly<Record<string, Bench>> = { idle, plan: coldPlan, scaling, drift, push, preview, memory, cpu, rollout, coordinator };
+const benches: Readonly<Record<string, Bench>> = { idle, plan: coldPlan, scaling, observe, drift, push, preview, memory, cpu, rollout, coordinator };
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
