@@ -3,6 +3,8 @@ import { gateReasons } from "./network-gate.ts";
 import { parseLinks } from "./network-live.ts";
 import { leftovers, todoOf } from "./network-load.ts";
 import type { NetworkFacts } from "./network-load.ts";
+import { SCRIPT } from "./network-script.ts";
+import type { At } from "./managed-file.ts";
 import { networkSchema } from "./network-section.ts";
 import { network } from "./network.ts";
 
@@ -37,11 +39,12 @@ describe("a member that leaves", () => {
     expect(todoOf(bond("eth0", "eth1"), facts([{ name: "eth0", master: "bond0" }, { name: "eth1", master: "bond0" }]), nothing, new Map())).toMatchObject({ disruptive: false, words: [] });
   });
 
-  test("a bond, keeps its file until then: the next boot reads it", () => {
-    const path = "/etc/systemd/network/60-evenkeel-eth1.network";
-    const found = { ...facts([{ name: "eth0", master: "bond0" }, { name: "eth1", master: "bond0" }]), texts: new Map([[path, "[Network]\nBond=bond0\n"]]) };
-    const steps = network.plan(bond("eth0"), found, new Map([[path, { type: "absent" }]]), new Map());
-    expect(steps.filter(({ resource }) => resource === `network/${path}`).map(({ impact }) => impact)).toEqual(["disruptive"]);
+  test("a bond, keeps its file until then: the next boot reads it; all of them go with the one that has the network read them", () => {
+    const paths = ["eth1", "eth2"].map((name) => `/etc/systemd/network/60-evenkeel-${name}.network`);
+    const script = { stat: { type: "file", mode: 0o755, uid: 0, gid: 0, size: 1, mtimeMs: 0 }, same: true } as unknown as At;
+    const found = { ...facts(["eth0", "eth1", "eth2"].map((name) => ({ name, master: "bond0" }))), at: new Map([[SCRIPT, script]]), texts: new Map(paths.map((path) => [path, "[Network]\nBond=bond0\n"])) };
+    const steps = network.plan(bond("eth0"), found, new Map(paths.map((path) => [path, { type: "absent" }])), new Map()).filter(({ resource }) => paths.some((path) => resource === `network/${path}`));
+    expect(steps.map(({ do: does, impact, needs }) => [does, impact, needs])).toEqual([["restore", "disruptive", undefined], ["restore", "disruptive", undefined], ["run", "disruptive", [`network/${paths[0]}`]]]);
   });
 
   test("a bridge, is let go; what others have put there stays", () => {

@@ -32,7 +32,9 @@ export function prune(want: NetworkWant, facts: NetworkFacts, owned: Owned, want
   const { release: _, ...unreleased } = last;
   const names = new Set(files.flatMap((path) => deviceOfPath(path)?.name ?? []).filter((name) => facts.links.has(name) && !devices.includes(name)));
   const netplan = want.backend === "netplan" || files.some((path) => path.startsWith("/etc/netplan/")) ? ["netplan"] : [];
-  const load = loadStep({ resource: last.resource }, "what it had made goes with it", [...netplan, ...left.words, ...devices.map((name) => `delete=${name}`)], [...netplan, ...left.undo, ...[...names].map((name) => `again=${name}`)], disruptive);
+  // What only says that it is disruptive goes under the confirmed commit because this needs it.
+  const needs = disruptive ? { needs: restored.slice(0, -1).map(({ resource }) => resource) } : {};
+  const load = loadStep({ resource: last.resource, ...needs }, "what it had made goes with it", [...netplan, ...left.words, ...devices.map((name) => `delete=${name}`)], [...netplan, ...left.undo, ...[...names].map((name) => `again=${name}`)], disruptive);
   return [...restored.slice(0, -1), unreleased, { ...load, removes: true, release: true }, ...forgetUnit(want, owned), ...script.map((path) => restoreStep(`network/${path}`, path, owned.get(path)))];
 }
 

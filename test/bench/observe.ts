@@ -62,7 +62,7 @@ function sectionsOf(lab: Lab): Input["sections"] {
     groups: { bench: {} },
     users: { bench: { shell: "/bin/bash" } },
     files: { "/etc/bench": { content: "text\n" } },
-    network: { interfaces: { host0: { addresses: [`${lab.address(NODE)}/24`], gateway4: lab.hostAddress } } },
+    network: { replaces: ["/etc/systemd/network/10-host0.network"], interfaces: { host0: { addresses: [`${lab.address(NODE)}/24`], gateway4: lab.hostAddress } } },
     firewall: { policy: "drop", allow: { http: "any", ssh: "any" } },
     frr: { static: { "203.0.113.0/24": { blackhole: true } } },
     keepalived: { instances: { bench: { routerId: 51, interface: "host0", addresses: [`${network}100/24`] } } },
