@@ -57,6 +57,14 @@ describe("a member that leaves", () => {
   });
 });
 
+test("a bond of another mode is made anew, and its members and what lies on it are put back into it", () => {
+  const want = networkSchema.parse({ bonds: { bond0: { members: ["eth0", "eth1"], mode: "lacp" } }, vlans: { v7: { parent: "bond0", id: 7, addresses: ["10.7.0.1/24"] } } });
+  const todo = todoOf(want, facts([{ name: "eth0", master: "bond0" }, { name: "eth1", master: "bond0" }]), { devices: new Set(["bond0"]), netdevs: new Set(["bond0"]) }, new Map());
+  expect(todo.disruptive).toBe(true);
+  expect(todo.words).toEqual(expect.arrayContaining(["delete=bond0", "again=eth0", "master=eth0=bond0", "again=eth1", "master=eth1=bond0", "device=v7", "address=v7=10.7.0.1/24"]));
+  expect(todo.undo).toEqual(expect.arrayContaining(["delete=bond0", "again=eth0", "master=eth0=bond0", "again=eth1", "device=v7"]));
+});
+
 test("a bond that no member carries any more is a reason of its own, beside a cable that was out before", () => {
   const reasons = (bondCarrier: boolean) => {
     const { links, routes } = facts([{ name: "eth2", carrier: false }], { bondCarrier });

@@ -97,8 +97,18 @@ export function todoOf(want: NetworkWant, facts: NetworkFacts, changed: Changed,
     if (!words.includes(`delete=${bond}`)) words.push(`release=${member}=${bond}`);
     undo.push(`again=${member}`, `master=${member}=${bond}`);
   }
+  const anew = new Set(words.flatMap((word) => (word.startsWith("delete=") ? [word.slice("delete=".length)] : [])));
+  words.push(...aroundAnew(want, facts, anew, without));
+  undo.push(...aroundAnew(want, facts, anew, without));
   // A bond that is in use and made of other members than before waits for the node's turn.
   return { why, disruptive: disruptive || tooMany(want, facts, without).length > 0, words, undo };
+}
+
+/** What was part of a device that is made anew, and what lies on it, has gone with the old one: networkd does not put it back by itself (252). */
+function aroundAnew(want: NetworkWant, facts: NetworkFacts, anew: ReadonlySet<string>, without: ReadonlyMap<string, string>): readonly string[] {
+  const members = [...mastersOf(want)].flatMap(([name, { master }]) => (anew.has(master) && facts.links.has(name) && !without.has(name) ? [`again=${name}`, `master=${name}=${master}`] : []));
+  const onTop = devicesOf(want).filter((device) => device.sort === "vlans" && anew.has(want.vlans[device.name]?.parent ?? "") && !without.has(device.name));
+  return [...members, ...onTop.flatMap((device) => waitsFor(device, linkOf(device, facts.links), mastersOf(want).get(device.name)?.master))];
 }
 
 /** What has become part of something leaves it on the way back, if that stays, and is waited for where it was before. */

@@ -334,6 +334,7 @@ Three nodes hold the example cluster (${seconds} s). Ctrl-C takes all of it down
 
   page    ${this.hub.urls.page}
   log in  ${this.hub.loginLink()}
+  shop    http://${this.lab.hostAddress.replace(/\d+$/, "100")}/   (an address that keepalived moves; HAProxy asks another node each time)
 
 Change something, in another terminal:
 
@@ -346,8 +347,9 @@ Roll an update through the cluster, reboots and all, one node at a time (page: /
   npm run lab -- --name demo publish even-tool 2.0 --reboot
   cd .demo && npx evenkeel rollout start --follow        npx evenkeel why n2
 
-Look at a node, and pull a plug:
+Look at a node (its container moves while it is away), and pull a plug:
 
+  npm run lab -- --name demo exec n1 lxc list        npm run lab -- --name demo exec n2 ip route
   npm run lab -- --name demo exec n1 evenkeel-agent log
   npm run lab -- --name demo unplug n2        npm run lab -- --name demo plug n2
   cd .demo && npx evenkeel status
