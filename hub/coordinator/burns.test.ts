@@ -245,4 +245,23 @@ describe("burn 12: nothing that matters is only in memory", () => {
     cluster.ask("n2");
     expect(cluster.lease("n2")).toBeUndefined();
   });
+
+  test("a database out of a backup: a machine without an agent, which may have taken its slot again since, keeps it until it says so", () => {
+    const cluster = new ClusterTwin(three, {}, ["f1"]);
+    const machine = { node: "f1" as NodeName, holder: "fleetlock", by: "f1" } as const;
+    const slot = (): string | undefined => [...cluster.state.durable.leases.values()].find(({ node }) => node === "f1")?.phase;
+    cluster.step({ kind: "take", id: "t-f1" as LeaseId, ...machine, soakMs: 5_000 });
+    cluster.step({ kind: "give-back", id: null, ...machine });
+    const backup = cluster.state.durable;
+    expect(slot()).toBe("soaking");
+    cluster.step({ kind: "take", id: "t-f2" as LeaseId, ...machine, soakMs: 5_000 });
+    cluster.says("n1", { epochSeen: backup.epoch + 3 });
+    cluster.restart(backup);
+    cluster.says("n1", { epochSeen: backup.epoch + 3 });
+    cluster.waits(60_000);
+    expect(slot()).toBe("held");
+    cluster.step({ kind: "give-back", id: null, ...machine });
+    cluster.waits(60_000);
+    expect(slot()).toBeUndefined();
+  });
 });

@@ -56,7 +56,16 @@ function raiseEpoch(draft: Draft, node: NodeName, seen: number): void {
   const { epoch } = draft.durable;
   if (seen <= epoch) return;
   draft.durable = { ...draft.durable, epoch: seen + 1 };
+  doubtSilentHolders(draft);
   draft.note("warning", "epoch", node, `${node} has had orders of epoch ${seen}, and this hub was at ${epoch}: its database is an older copy. Slots that are missing in it are taken over from what the nodes say.`);
+}
+
+/**
+ * The database is an older copy. A machine without an agent says nothing of itself: it may have taken its slot again since, and be
+ * on its way down. It keeps the slot until it gives it back once more, or a person has looked.
+ */
+function doubtSilentHolders(draft: Draft): void {
+  for (const lease of draft.durable.leases.values()) if (lease.holder !== "agent" && lease.phase === "soaking") draft.enter(lease, "held");
 }
 
 /** Words may be late, doubled and out of order; only a newer one than the last, said to this run of the hub, counts. */
@@ -163,6 +172,7 @@ function foreign(draft: Draft, node: NodeName, word: LeaseMessage, record: NodeL
     stuck: null,
   };
   draft.enter(lease, phase);
+  if (ended === undefined) doubtSilentHolders(draft);
   draft.note("warning", "adopted", node, `${node} holds a lease that ${ended === undefined ? "this hub does not know" : `was ${ended.how}`}: it counts from now on (${record.phase})`);
   follow(draft, lease, word, record);
 }
