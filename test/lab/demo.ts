@@ -70,7 +70,7 @@ async function main(): Promise<void> {
   const tasks = new Listr(
     [
       {
-        title: first ? "three real Debian nodes (the base system is built once, about half a minute)" : "three real Debian nodes",
+        title: first ? "three real Debian nodes (the base system is built once, about a minute)" : "three real Debian nodes",
         task: async (_context, task) => {
           progress.report = (message) => (task.output = message);
           await startNodes(nodes, progress);
