@@ -58,6 +58,20 @@ async function until(ask: () => Promise<Response>, wanted: (status: number) => b
   throw new Error("it never came");
 }
 
+test("fetches once for all who ask while the repository is still being read", async () => {
+  let read = (_urls: Map<string, readonly string[]>): void => {};
+  const reading = new Promise<Map<string, readonly string[]>>((resolve) => (read = resolve));
+  await cache.stop();
+  cache = new DownloadCache({ directory, wanted: () => reading, nowMs: () => Date.now(), log: pino({ level: "silent" }), freeMinBytes: 0 });
+  const at = await listen(front);
+  const asked = [1, 2, 3].map(() => fetch(`${at}/${sum}`));
+  await new Promise<void>((resolve) => front.getConnections((_error, count) => (count === 3 ? resolve() : setTimeout(resolve, 50))));
+  read(urls);
+  expect((await Promise.all(asked)).map(({ status }) => status)).toEqual([202, 202, 202]);
+  await until(() => fetch(`${at}/${sum}`), (status) => status === 200);
+  expect(originAsked).toBe(1);
+});
+
 test("fetches once for all who ask, and answers with all of it or the rest", async () => {
   const at = await listen(front);
   const first = await Promise.all([1, 2, 3].map(() => fetch(`${at}/${sum}`)));

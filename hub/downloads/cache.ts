@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
+import { createReadStream, existsSync } from "node:fs";
 import { mkdir, open, readdir, rename, rm, stat, statfs, utimes } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { join } from "node:path";
@@ -53,17 +53,34 @@ export class DownloadCache {
    */
   async serve(sha256: string, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
     if (!/^[0-9a-f]{64}$/.test(sha256)) return answer(outgoing, 404, { message: "no such sum" });
-    const path = join(this.#parts.directory, sha256);
-    const found = await stat(path).catch(() => null);
-    if (found !== null) return this.#send(path, found.size, incoming, outgoing);
-    const under = this.#fetching.get(sha256);
-    if (under !== undefined) return answer(outgoing, 202, { receivedBytes: under.receivedBytes });
+    if (await this.#serveWhatIsThere(sha256, incoming, outgoing)) return;
     const urls = (await this.#parts.wanted()).get(sha256);
     if (urls === undefined) return answer(outgoing, 404, { message: "the repository names no such sum" });
+    // Another node may have asked while the repository was read: from here to the start, nothing is waited for.
+    if (this.#isThere(sha256)) {
+      if (!(await this.#serveWhatIsThere(sha256, incoming, outgoing))) answer(outgoing, 503, { message: "the hub has just let go of it" });
+      return;
+    }
     if (this.#fetching.size >= FETCHES_MAX) return answer(outgoing, 503, { message: "the hub is busy with other downloads" });
     if (this.#parts.nowMs() - (this.#failedAtMs.get(sha256) ?? Number.NEGATIVE_INFINITY) < FAILED_PAUSE_MS) return answer(outgoing, 503, { message: "the hub could not fetch it a moment ago" });
     this.#start(sha256, urls);
     return answer(outgoing, 202, { receivedBytes: 0 });
+  }
+
+  #isThere(sha256: string): boolean {
+    return this.#fetching.has(sha256) || existsSync(join(this.#parts.directory, sha256));
+  }
+
+  async #serveWhatIsThere(sha256: string, incoming: IncomingMessage, outgoing: ServerResponse): Promise<boolean> {
+    const under = this.#fetching.get(sha256);
+    if (under !== undefined) {
+      answer(outgoing, 202, { receivedBytes: under.receivedBytes });
+      return true;
+    }
+    const path = join(this.#parts.directory, sha256);
+    const found = await stat(path).catch(() => null);
+    if (found !== null) await this.#send(path, found.size, incoming, outgoing);
+    return found !== null;
   }
 
   /** Ends what is under way, and waits for it. */
