@@ -14,7 +14,7 @@ export default defineConfig({
       {
         test: {
           name: "unit",
-          include: ["{agent,hub,shared,image}/**/*.test.ts", "test/fixtures/**/*.test.ts"],
+          include: ["{agent,hub,shared,image}/**/*.test.ts", "test/{fixtures,bench}/**/*.test.ts"],
           pool: "forks",
           testTimeout: 60_000,
           hookTimeout: 60_000,
