@@ -50,7 +50,7 @@ describe("the node's disk and files", () => {
     await converged();
     await sh("head -c 100m /dev/zero > /var/lib/evenkeel/filler || true");
     await real.cupboard.push({ "files/plain": "while it is full\n" });
-    await seen("it says that there is no space", (now) => /no space left/i.test(failing(now)));
+    await seen("it says that there is no space", (now) => /no space left|out of diskspace/i.test(failing(now)));
     expect(await sh("cat /etc/plain")).toBe("plain\n");
     await sh("rm /var/lib/evenkeel/filler");
     await converged();
