@@ -22,7 +22,7 @@ import { Loop } from "./loop.ts";
 import type { Status } from "./loop.ts";
 import { Change, failureOf } from "./lease/change.ts";
 import { Drain, drainFile } from "./lease/drain.ts";
-import { Leases } from "./lease/run.ts";
+import { isAway, Leases } from "./lease/run.ts";
 import { Well } from "./lease/well.ts";
 import { Updates } from "./updates/updates.ts";
 import { Exchange } from "./values/exchange.ts";
@@ -126,11 +126,10 @@ export async function runAgent(settings: Settings, places: Places, kinds: readon
     changer: new Change({ stateDir: places.stateDir, plan: () => loop.plan(null), converge: (options) => loop.disrupt(drain.drainedUnits(), options) }),
     async look() {
       const { trouble } = await well.look();
-      // A gate asks whether the node could go now: once it is on its way, the answer is about something else.
-      const gates = leases.record === null ? await drain.gates(loop.desired?.sections ?? new Map()) : [];
-      const all = [...trouble, ...gates];
+      // On its way down or back it is the one that is missing: what it has against others' going is asked before and after.
+      const gates = isAway(leases.record) ? undefined : await drain.gates(loop.desired?.sections ?? new Map());
       const { status } = loop;
-      return { healthy: all.length === 0, trouble: all, cordonedBy: null, commit: status.outcome === "converged" || status.outcome === "held" ? status.commit : null, ...(lastReport !== null && { standing: standingOf(lastReport) }) };
+      return { healthy: trouble.length === 0, trouble, gates, cordonedBy: null, commit: status.outcome === "converged" || status.outcome === "held" ? status.commit : null, ...(lastReport !== null && { standing: standingOf(lastReport) }) };
     },
     say: (word) => link?.publish("lease", word),
     async reboot() {

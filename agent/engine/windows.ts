@@ -1,3 +1,4 @@
+import { reasonText } from "../../shared/kinds/kind.ts";
 import type { Kind, ResourceId, Step } from "../../shared/kinds/kind.ts";
 import type { Problem } from "../../shared/protocol/report.ts";
 import { whyBack } from "../confirm/back.ts";
@@ -138,7 +139,7 @@ export class Windows {
         const want = desired.sections.get(name);
         if (gate === undefined || want === undefined || !(asked.has(name) || PEER_KINDS.has(name))) return [];
         const facts = await gate.observe(want, host.probe).catch((error: unknown) => (error instanceof Error ? error : new Error(String(error))));
-        return facts instanceof Error ? [`it is not known how ${name} is: ${facts.message}`] : gate.reasons(want, facts);
+        return facts instanceof Error ? [`it is not known how ${name} is: ${facts.message}`] : gate.reasons(want, facts).map(reasonText);
       }),
     );
     return reasons.flat();

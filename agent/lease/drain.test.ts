@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { drain as drainKind } from "../../shared/kinds/drain.ts";
 import type { Output, Probe } from "../../shared/kinds/kind.ts";
+import type { DrainPolicy } from "../../shared/protocol/lease.ts";
 import { CODE_TIMEOUT } from "../host/process.ts";
 import { Drain } from "./drain.ts";
 import type { DrainOutcome, DrainRecord, DrainRun } from "./drain.ts";
@@ -110,7 +111,7 @@ const section = {
 const sectionsOf = (written: object): ReadonlyMap<string, unknown> => new Map([["drain", drainKind.schema.parse(written)]]);
 const policy = { timeoutMs: 60_000, onTimeout: "undo" } as const;
 
-function drainOf(drain: Drain, change: { lease?: string; policy?: { timeoutMs: number; onTimeout: "undo" | "go-on" }; section?: object; told?: string[]; signal?: AbortSignal } = {}): Promise<DrainOutcome> {
+function drainOf(drain: Drain, change: { lease?: string; policy?: DrainPolicy; section?: object; told?: string[]; signal?: AbortSignal } = {}): Promise<DrainOutcome> {
   const { lease = "a", told = [], signal } = change;
   return drain.drain({ lease, sections: sectionsOf(change.section ?? section), policy: change.policy ?? policy, progress: (text) => told.push(text), ...(signal === undefined ? {} : { signal }) });
 }
@@ -364,6 +365,19 @@ describe("gates", () => {
     expect(await drain.gates(sectionsOf(section))).toEqual([]);
     node.failing.set("ok-to-stop", answer(16, "Error EBUSY: 3 PGs would become inactive"));
     node.exists.delete("idle.service");
-    expect(await drain.gates(sectionsOf(section))).toEqual([expect.stringMatching(/idle.service, and there is no such unit/), "the gate ceph says no: Error EBUSY: 3 PGs would become inactive"]);
+    expect(await drain.gates(sectionsOf(section))).toEqual([
+      { text: expect.stringMatching(/idle.service, and there is no such unit/), holds: "itself", missing: [] },
+      { text: "the gate ceph says no: Error EBUSY: 3 PGs would become inactive", holds: "itself", missing: [] },
+    ]);
+  });
+
+  test("are asked again when the drain begins, and nothing is drained on a no; a drain that goes on after a crash is past them", async () => {
+    const node = new Node();
+    const before = node.state;
+    node.failing.set("ok-to-stop", answer(16, "Error EBUSY: 3 PGs would become inactive"));
+    expect(await drainOf(await node.open())).toEqual({ failed: "nothing was drained: the gate ceph says no: Error EBUSY: 3 PGs would become inactive" });
+    expect(node.state).toBe(before);
+    expect(await drainOf(await node.open(), { policy: { timeoutMs: 60_000, onTimeout: "undo", despiteGates: true } })).toEqual({ failed: null });
+    expect(await drainOf(await node.open())).toEqual({ failed: null });
   });
 });

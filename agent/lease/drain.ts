@@ -4,7 +4,7 @@ import * as z from "zod";
 import type { Clock } from "../../shared/clock.ts";
 import { saidAtEnd } from "../../shared/kinds/drain.ts";
 import type { Act, DrainStep, Kind, Output, Probe } from "../../shared/kinds/kind.ts";
-import type { DrainPolicy } from "../../shared/protocol/lease.ts";
+import type { DrainPolicy, GateReason } from "../../shared/protocol/lease.ts";
 import { writeDurably } from "../host/durable.ts";
 import { CODE_TIMEOUT } from "../host/process.ts";
 import type { RunOptions } from "../host/process.ts";
@@ -130,17 +130,20 @@ export class Drain {
     return this.#inTurn("restore", () => this.#restore(progress, signal));
   }
 
-  /** Why the node must not go now, a sentence each. */
-  async gates(sections: ReadonlyMap<string, unknown>): Promise<readonly string[]> {
+  /** Why others, or this node, must not go now. */
+  async gates(sections: ReadonlyMap<string, unknown>): Promise<readonly GateReason[]> {
     const reasons = await Promise.all(
       this.#parts.kinds.map(async ({ name, gate }) => {
         const want = sections.get(name);
         if (gate === undefined || want === undefined) return [];
         const facts = await gate.observe(want, this.#parts.probe).catch(asError);
-        return facts instanceof Error ? [`it is not known whether ${name} could stand losing this node: ${facts.message}`] : gate.reasons(want, facts);
+        return facts instanceof Error ? [{ text: `it is not known whether ${name} could stand losing this node: ${facts.message}`, holds: "all" as const }] : gate.reasons(want, facts);
       }),
     );
-    return reasons.flat().map((reason) => reason.slice(0, GATE_MAX_CHARS));
+    return reasons.flat().map((reason): GateReason => {
+      const { text, holds = "others", missing = [] } = typeof reason === "string" ? { text: reason } : reason;
+      return { text: text.slice(0, GATE_MAX_CHARS), holds, missing: [...missing] };
+    });
   }
 
   /** One at a time; what the disk refuses is an answer. */
@@ -158,6 +161,9 @@ export class Drain {
     if (signal.aborted) return stopped;
     const plan = await this.#plan(sections);
     if ("failed" in plan) return plan;
+    // What the hub has heard of it may be a minute old. A drain that goes on after a crash is past this question.
+    const against = policy.despiteGates === true || this.#record?.lease === lease ? undefined : (await this.gates(sections)).find(({ holds }) => holds !== "others");
+    if (against !== undefined) return failed(`nothing was drained: ${against.text}`);
     await this.#begin(lease, plan);
     const todo = plan.filter((step) => this.#isOpen(step));
     for (const [at, step] of todo.entries()) {

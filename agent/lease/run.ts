@@ -55,7 +55,7 @@ export interface LeasesParts {
 type Happening = { [Kind in NodeEvent["kind"]]: Omit<Extract<NodeEvent, { kind: Kind }>, "now" | "fresh"> }[NodeEvent["kind"]];
 
 const LOOK_EVERY_MS = 60_000;
-/** While it is not well: the others may wait for it. */
+/** While it is not well, or keeps others from going: they wait for it. */
 const LOOK_UNWELL_MS = 10_000;
 const LOOK_OFTEN_MS = 2_000;
 const REMIND_EVERY_MS = 60_000;
@@ -129,7 +129,7 @@ export class Leases {
       .finally(() => {
         if (this.#stopped) return;
         this.#looking?.cancel();
-        this.#looking = this.#parts.clock.after(this.#standing.record !== null ? LOOK_OFTEN_MS : this.#memory.health.healthy ? LOOK_EVERY_MS : LOOK_UNWELL_MS, () => this.look());
+        this.#looking = this.#parts.clock.after(this.#standing.record !== null ? LOOK_OFTEN_MS : isWell(this.#memory.health) ? LOOK_EVERY_MS : LOOK_UNWELL_MS, () => this.look());
       });
   }
 
@@ -274,8 +274,13 @@ export class Leases {
   }
 }
 
+/** Neither is anything wrong with it, nor does anybody wait for it. */
+function isWell({ healthy, gates = [] }: Health): boolean {
+  return healthy && gates.length === 0;
+}
+
 /** The node is not itself: from the first step of the drain until everything has been put back. */
-function isAway(record: NodeRecord | null): boolean {
+export function isAway(record: NodeRecord | null): boolean {
   return record !== null && record.phase !== "back" && record.phase !== "declined";
 }
 

@@ -1,6 +1,6 @@
 import { isoTime } from "../../shared/clock.ts";
 import type { BootId, CommitId, LeaseId } from "../../shared/ids.ts";
-import type { CommitStanding, LeaseMessage, LeaseOrder, WorkResult } from "../../shared/protocol/lease.ts";
+import type { CommitStanding, GateReason, LeaseMessage, LeaseOrder, WorkResult } from "../../shared/protocol/lease.ts";
 import { CHALLENGE_VALID_MS } from "../../shared/protocol/lease.ts";
 import type { UpdateResult } from "../../shared/protocol/updates.ts";
 import type { NodeRecord, Standing } from "./standing.ts";
@@ -32,6 +32,8 @@ export interface Health {
   readonly commit: CommitId | null;
   /** What the last comparison with a commit came to; missing before the first. */
   readonly standing?: CommitStanding | undefined;
+  /** What it has against anybody's going; missing while it is away itself. */
+  readonly gates?: readonly GateReason[] | undefined;
 }
 
 export interface Now {
@@ -178,6 +180,7 @@ export function wordOf({ epochSeen, record }: Standing, memory: Memory): LeaseMe
     ...(health.standing !== undefined && { standing: health.standing }),
     healthy: health.healthy && record?.unrestored == null,
     trouble: trouble.slice(0, 20).map((text) => text.slice(0, 500)),
+    ...(health.gates !== undefined && { gates: health.gates.slice(0, 20) }),
     cordonedBy: health.cordonedBy,
     refuses: memory.refuses,
     lease:
@@ -340,7 +343,7 @@ function restored(turn: Turn, record: NodeRecord, failed: string | null): void {
 }
 
 function sameHealth(a: Health, b: Health): boolean {
-  return a.healthy === b.healthy && a.cordonedBy === b.cordonedBy && a.commit === b.commit && sameStanding(a.standing, b.standing) && a.trouble.length === b.trouble.length && a.trouble.every((text, index) => text === b.trouble[index]);
+  return a.healthy === b.healthy && a.cordonedBy === b.cordonedBy && a.commit === b.commit && sameStanding(a.standing, b.standing) && JSON.stringify(a.gates) === JSON.stringify(b.gates) && a.trouble.length === b.trouble.length && a.trouble.every((text, index) => text === b.trouble[index]);
 }
 
 function sameStanding(a: CommitStanding | undefined, b: CommitStanding | undefined): boolean {

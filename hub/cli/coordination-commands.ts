@@ -58,7 +58,7 @@ function nodeCommands(parts: CommandParts): Command[] {
       .description(description)
       .argument("<node>", "the node's name")
       .requiredOption("--why <text>", "kept, and shown to whoever wonders")
-      .option("--despite-checks", "even while a service check is not well, as when this node is the reason")
+      .option("--despite-checks", "even while a service check is not well, or a gate says no, as when this node is the reason")
       .option("--wait", `stay until it is ${goal}, and say what happens meanwhile`)
       .action((node: string, flags: WhyFlags & WaitFlags & { despiteChecks?: boolean }) =>
         askAndWait(parts, node, flags, goal, (client) => client.call("POST", `/nodes/${encodeURIComponent(node)}/${what}`, { why: flags.why, despiteChecks: flags.despiteChecks === true }), said(node)),

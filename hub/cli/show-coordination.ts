@@ -11,8 +11,9 @@ const packagesShown = 10;
 
 /** Below the nodes in `evenkeel status`: groups, rollout, holds. */
 export function showStanding(summary: CoordinationSummary, paint: Paint, nowMs: number): string {
-  const { groups, holds, leases, rollout, nextWindow, blackout } = summary;
+  const { gates, groups, holds, leases, rollout, nextWindow, blackout } = summary;
   const lines: [string, string][] = groups.map((group) => [`group ${group.name}`, gauge(group, paint)]);
+  for (const { text } of gates) lines.push(["gate", paint.yellow(printable(text))]);
   if (rollout !== null && (rollout.phase === "running" || rollout.phase === "halted")) lines.push(["rollout", rolloutLine(rollout, paint)]);
   else if (nextWindow !== null) lines.push(["next window", `${nextWindow.name}, ${wallClock(nextWindow.opensAt, nowMs)} to ${wallClock(nextWindow.closesAt, nowMs)}`]);
   if (summary.commit !== undefined && summary.commit.state !== "released") lines.push(["newest commit", paint[summary.commit.state === "bad" ? "red" : "yellow"](printable(summary.commit.text)) + (summary.commit.cure === "" ? "" : paint.dim(` → ${printable(summary.commit.cure)}`))]);

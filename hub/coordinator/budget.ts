@@ -2,6 +2,8 @@ import { isoTime } from "../../shared/clock.ts";
 import type { LeaseId, NodeName } from "../../shared/ids.ts";
 import type { Down } from "./down.ts";
 import { downOf, leasesByNode } from "./down.ts";
+import { gatedOf, gatesAgainst } from "./gates.ts";
+import type { Gated } from "./gates.ts";
 import { countingOf, unsettledWhy } from "./groups.ts";
 import type { Denial, Hold, Now, Patience, Request, State } from "./state.ts";
 import { EVERYWHERE } from "./state.ts";
@@ -34,6 +36,7 @@ export class Budget {
   readonly #now: Now;
   readonly #patience: Patience;
   #counted: readonly Group[] | null = null;
+  #saysNo: readonly Gated[] | null = null;
   readonly #groupsOf = new Map<NodeName, Group[]>();
 
   constructor(state: State, now: Now, patience: Patience) {
@@ -45,6 +48,10 @@ export class Budget {
   /** Counted when first asked for: most requests that wait need no counting to be told why. */
   get #groups(): readonly Group[] {
     return (this.#counted ??= this.#count());
+  }
+
+  get #gated(): readonly Gated[] {
+    return (this.#saysNo ??= gatedOf(this.#state));
   }
 
   #count(): readonly Group[] {
@@ -105,7 +112,7 @@ export class Budget {
 
   /** Whether nothing stands in the way: {@link denials} without its sentences, since most that wait are asked about at each step. */
   allows(asked: Asked): boolean {
-    if (this.#aboutItself(asked).length > 0 || this.#holds(asked.node).length > 0 || this.#checks(asked).length > 0) return false;
+    if (this.#aboutItself(asked).length > 0 || this.#holds(asked.node).length > 0 || this.#checks(asked).length > 0 || this.#gates(asked).length > 0) return false;
     const groups = this.#groupsWith(asked.node);
     return groups.length > 0 && groups.every((group) => this.#fits(group, asked.node, asked.confirms));
   }
@@ -118,7 +125,7 @@ export class Budget {
 
   /** What stands in the way; empty when nothing does. */
   denials(asked: Asked): readonly Denial[] {
-    return [...this.#aboutItself(asked), ...this.#holds(asked.node), ...this.#checks(asked), ...this.#quorum(asked)];
+    return [...this.#aboutItself(asked), ...this.#holds(asked.node), ...this.#checks(asked), ...this.#gates(asked), ...this.#quorum(asked)];
   }
 
   #aboutItself({ node, confirms }: Asked): readonly Denial[] {
@@ -149,6 +156,13 @@ export class Budget {
     const { failingChecks } = this.#state.volatile;
     if (failingChecks === null) return [denial("checks", "the service checks have not been looked at yet since the hub started", "this takes a few seconds")];
     return failingChecks.map((name) => denial("checks", `the service check ${name} is not well`, `mend what it looks at; \`evenkeel checks\` says what it sees`));
+  }
+
+  /** Its own are asked before it drains; with what it served gone, they would be about something else. */
+  #gates({ node, despiteChecks, confirms }: Asked): readonly Denial[] {
+    if (despiteChecks) return [];
+    const against = gatesAgainst(this.#state, this.#gated, node).filter((each) => confirms === undefined || each.node !== node);
+    return against.map(({ text }) => denial("gate", text, "it goes on by itself when that is over; --despite-checks goes in spite of it"));
   }
 
   #quorum({ node, confirms }: Asked): readonly Denial[] {
@@ -195,8 +209,8 @@ function quorumText(group: Group, node: NodeName, others: readonly string[], unh
   const why = group.settling();
   const settling = why === null ? "" : `; its members are changing, and the earlier ones count as well until that is done: ${why}`;
   const may = group.allowed === 0 ? "none may be down" : `${group.allowed} may be down`;
-  if (reasons.length === 0) return `in the group ${group.name} of ${group.size} ${may}${settling}`;
-  return `in the group ${group.name} of ${group.size} ${may}, and with ${node} it would be ${reasons.length + 1}: ${reasons.slice(0, 5).join("; ")}${settling}`;
+  if (reasons.length === 0) return `in the group ${group.name} of ${group.size}, ${may}${settling}`;
+  return `in the group ${group.name} of ${group.size}, ${may}, and with ${node} it would be ${reasons.length + 1}: ${reasons.slice(0, 5).join("; ")}${settling}`;
 }
 
 function zeroCure(group: Group): string {

@@ -1,9 +1,11 @@
+import type { NodeName } from "../../shared/ids.ts";
 import type { Asked } from "./budget.ts";
 import { Budget } from "./budget.ts";
 import type { Draft } from "./draft.ts";
 import { unreachableWhy } from "./down.ts";
+import { notBackWhy } from "./gates.ts";
 import type { Answer, Event, Lease, Request } from "./state.ts";
-import { concerned, isWell, pingNodes, sendAbort, sendConfirm, sendGrant, stick } from "./words.ts";
+import { concerned, pingNodes, sendAbort, sendConfirm, sendGrant, stick } from "./words.ts";
 
 /** What moves by itself once the latest event is in: slots are given, drained nodes get their second word, soaks end. */
 export function advance(draft: Draft): void {
@@ -41,6 +43,7 @@ function leaseFrom(draft: Draft, budget: Budget, request: Request, holder: Lease
     progress: "",
     why: null,
     calledOffBy: null,
+    finishedBy: null,
     stuck: null,
   };
 }
@@ -71,8 +74,9 @@ function soak(draft: Draft): void {
     if (lease.holder === "agent") {
       const away = unreachableWhy(draft.volatile, lease.node, draft.now, draft.patience);
       const word = draft.volatile.views.get(lease.node)?.word;
-      if (away !== null || word === undefined || !isWell(word)) {
-        draft.enter(lease, "checking", { why: away ?? word?.trouble[0] ?? null });
+      const why = away ?? (word === undefined ? `${lease.node} has not spoken yet` : notBackWhy(draft.state, word));
+      if (why !== null) {
+        draft.enter(lease, "checking", { why });
         continue;
       }
     }
@@ -124,8 +128,13 @@ function lateWhy(draft: Draft, lease: Lease, sinceMs: number): string | null {
     case "aborting":
       return `${node} has not put back what it drained after ${minutes} min (${lease.progress}): look at it`;
     default:
-      return `${node} is back but not well after ${minutes} min: ${draft.volatile.views.get(node)?.word.trouble[0] ?? lease.why ?? "it does not say why"}`;
+      return `${node} is back but not well after ${minutes} min: ${notWell(draft, node) ?? lease.why ?? "it does not say why"}`;
   }
+}
+
+function notWell(draft: Draft, node: NodeName): string | null {
+  const word = draft.volatile.views.get(node)?.word;
+  return word === undefined ? null : notBackWhy(draft.state, word);
 }
 
 /** For somebody without our agent: an answer at once, and no queue. Asking again while holding is fine. */

@@ -4,7 +4,7 @@ import { isActive, unreachableWhy } from "./down.ts";
 import { countingOf } from "./groups.ts";
 import type { Answer, Denial, Event, Lease, LeasePhase } from "./state.ts";
 import { EVERYWHERE, REQUESTS_MAX } from "./state.ts";
-import { sendAbort } from "./words.ts";
+import { sendAbort, sendFinish } from "./words.ts";
 
 /** What people may do to requests and leases, and when they may not. Each is noted with who did it and why. */
 
@@ -59,7 +59,9 @@ export function finish(draft: Draft, { id, by }: Extract<Event, { kind: "finish"
   if (lease === undefined) return no("unknown-lease", `there is no lease ${id}`, "`evenkeel leases` shows them");
   if (lease.work.do !== "hold" || lease.holder !== "agent") return no("not-held", `${lease.node} comes back by itself: it is there for ${lease.by}`, "wait until it is back");
   if (lease.phase !== "confirmed") return abortLease(draft, lease, `resumed by ${by}`);
-  draft.send(lease.node, { v: 1, kind: "finish", lease: id });
+  // The node may be away, or its agent only just starting: written down, it is said again until the node follows.
+  draft.setLease({ ...lease, finishedBy: by });
+  sendFinish(draft, lease);
   draft.note("info", "resumed", lease.node, `${lease.node} is told to come back`, by);
   return { ok: true };
 }

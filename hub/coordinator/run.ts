@@ -179,7 +179,7 @@ function showsDifferently(before: State, after: State): boolean {
   for (const [node, view] of after.volatile.views) {
     const was = before.volatile.views.get(node);
     if (was === view) continue;
-    if (was === undefined || was.online !== view.online || was.word.healthy !== view.word.healthy || was.word.cordonedBy !== view.word.cordonedBy || was.word.lease?.phase !== view.word.lease?.phase) return true;
+    if (was === undefined || was.online !== view.online || was.word.healthy !== view.word.healthy || was.word.cordonedBy !== view.word.cordonedBy || JSON.stringify(was.word.gates) !== JSON.stringify(view.word.gates) || was.word.lease?.phase !== view.word.lease?.phase) return true;
   }
   return false;
 }

@@ -68,7 +68,7 @@ export interface Request {
   /** Who asked: a person, or `rollout ID`. */
   readonly by: string;
   readonly rollout: string | null;
-  /** Go although a service check fails: only a person can say that, and never against a quorum. */
+  /** Go although a service check fails or a gate says no: only a person can say that, and never against a quorum. */
   readonly despiteChecks: boolean;
   readonly requestedAtMs: number;
 }
@@ -110,6 +110,8 @@ export interface Lease extends Request {
   readonly why: string | null;
   /** Who called it off before the point of no return: we, for want of a budget or by a person's word, or the node, which could not drain. */
   readonly calledOffBy: "hub" | "node" | null;
+  /** Who has told a node that is held for somebody's hands to come back. It is told until it does. */
+  readonly finishedBy: string | null;
   /** Takes longer than it should, or cannot go on without somebody: it keeps its slot, and its rollout halts. */
   readonly stuck: { readonly sinceMs: number; readonly why: string } | null;
 }

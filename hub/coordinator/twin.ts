@@ -168,6 +168,6 @@ function bootOf(node: string, boot: number): BootId {
 }
 
 function newNode(name: string): NodeTwin {
-  const word: LeaseMessage = { v: 1, stream: `${name}, start 1`, seq: 0, answers: null, bootId: bootOf(name, 1), challenge: `${name}, boot 1`, epochSeen: 0, commit: null, healthy: true, trouble: [], cordonedBy: null, lease: null, refuses: null };
+  const word: LeaseMessage = { v: 1, stream: `${name}, start 1`, seq: 0, answers: null, bootId: bootOf(name, 1), challenge: `${name}, boot 1`, epochSeen: 0, commit: null, healthy: true, trouble: [], gates: [], cordonedBy: null, lease: null, refuses: null };
   return { name, word, boot: 1, answers: true };
 }

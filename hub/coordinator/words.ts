@@ -3,6 +3,7 @@ import type { LeaseMessage, NodeLease } from "../../shared/protocol/lease.ts";
 import { Budget } from "./budget.ts";
 import type { Draft } from "./draft.ts";
 import { leaseOf } from "./down.ts";
+import { notBackWhy } from "./gates.ts";
 import type { Lease, LeasePhase, View } from "./state.ts";
 
 /**
@@ -169,6 +170,7 @@ function foreign(draft: Draft, node: NodeName, word: LeaseMessage, record: NodeL
     progress: record.progress,
     why: record.why,
     calledOffBy: null,
+    finishedBy: null,
     stuck: null,
   };
   draft.enter(lease, phase);
@@ -225,6 +227,7 @@ function follow(draft: Draft, before: Lease, word: LeaseMessage, record: NodeLea
       return;
     case "working":
     case "rebooting":
+      if (lease.finishedBy) sendFinish(draft, lease);
       if (lease.phase !== "confirmed") draft.enter(lease, "confirmed", { challenge: null });
       else if (lease.challenge !== null) draft.setLease({ ...lease, challenge: null });
       return;
@@ -258,18 +261,19 @@ function followBack(draft: Draft, lease: Lease, word: LeaseMessage, record: Node
     stick(draft, lease, `${lease.node} says that it is back, but it has not rebooted: look at it, and clear the lease`);
     return;
   }
+  const unwell = notBackWhy(draft.state, word);
   if (lease.phase === "soaking") {
-    if (!isWell(word)) draft.enter(lease, "checking", { why: word.trouble[0] ?? null });
-  } else if (isWell(word)) draft.enter(lease, "soaking", { challenge: null });
+    if (unwell !== null) draft.enter(lease, "checking", { why: unwell });
+  } else if (unwell === null) draft.enter(lease, "soaking", { challenge: null });
   else if (lease.phase !== "checking") draft.enter(lease, "checking", { challenge: null });
-}
-
-export function isWell(word: LeaseMessage): boolean {
-  return word.healthy && word.cordonedBy === null;
 }
 
 export function sendAbort(draft: Draft, lease: Lease): void {
   draft.send(lease.node, { v: 1, kind: "abort", lease: lease.id, why: lease.why ?? "the lease was withdrawn" });
+}
+
+export function sendFinish(draft: Draft, lease: Lease): void {
+  draft.send(lease.node, { v: 1, kind: "finish", lease: lease.id });
 }
 
 /** Nothing goes on without somebody. The slot stays taken. Said once. */

@@ -28,7 +28,7 @@ export class CoordinationTwin implements Coordination {
 
   async summary(): Promise<CoordinationSummary> {
     const rollout = this.all[0] ?? null;
-    const rest = { nextWindow: null, blackout: null, checks: [], updates: [], hubNode: null };
+    const rest = { gates: [], nextWindow: null, blackout: null, checks: [], updates: [], hubNode: null };
     return { groups: [this.#group()], leases: this.leases, requests: this.requests, holds: this.holds, rollout, ...rest, ...this.more };
   }
 

@@ -51,7 +51,7 @@ const FIELDS: Readonly<Record<Field, (tried: Tried | null) => Html>> = {
     <input id="why" name="why" required maxlength="500" autofocus autocomplete="off" value="${clip(tried?.values["why"] ?? "", 500)}" aria-describedby="why-help${tried?.error == null ? "" : " why-error"}">
     ${tried?.error == null ? "" : html`<p id="why-error" class="form-error" role="alert">${prose(tried.error, 500)}</p>`}
     <p id="why-help" class="hint">It is kept with your name, and shown to whoever wonders.</p>`,
-  despiteChecks: (tried) => html`<label class="choice"><input type="checkbox" name="despiteChecks" value="yes"${tried?.values["despiteChecks"] === "yes" ? html` checked` : ""}> Also while a service check fails</label>`,
+  despiteChecks: (tried) => html`<label class="choice"><input type="checkbox" name="despiteChecks" value="yes"${tried?.values["despiteChecks"] === "yes" ? html` checked` : ""}> Also while a service check fails, or a gate says no</label>`,
   failed: (tried) => html`<fieldset><legend>The node that failed</legend>
     <label class="choice"><input type="radio" name="failed" value="retry" required${tried?.values["failed"] === "retry" ? html` checked` : ""}> is tried again</label>
     <label class="choice"><input type="radio" name="failed" value="skip"${tried?.values["failed"] === "skip" ? html` checked` : ""}> is left out; the others go on</label></fieldset>`,

@@ -1,7 +1,7 @@
 import { html } from "hono/html";
 import type { CoordinationSummary, GroupView, HoldView } from "../../shared/protocol/rollout.ts";
 import { symbol } from "./condition.ts";
-import { clip, exact, type Html, nodeHref, prose, timeAgo } from "./format.ts";
+import { capped, clip, exact, type Html, more, nodeHref, prose, timeAgo } from "./format.ts";
 import { gauges } from "./gauge.ts";
 import { actionLink } from "./offers.ts";
 import { rolloutHeadline, rolloutLine } from "./rollout-headline.ts";
@@ -9,6 +9,8 @@ import { holdList } from "./slots.ts";
 import { conflictList } from "./updates.ts";
 
 /** What stands between the cluster and its next reboot: quorum, holds, the rollout and the window. */
+
+const GATES_MAX = 5;
 
 /** `Window night opens in 3 h (2026-03-15 02:00)`. */
 export function nextWindowWords({ nextWindow: next, blackout }: CoordinationSummary, nowMs: number): Html | string {
@@ -31,6 +33,7 @@ export function standingSection(summary: CoordinationSummary, may: boolean, nowM
   return html`<section aria-labelledby="standing"><h2 id="standing">Who may go down</h2>
   ${rolloutNotice(summary, nowMs)}
   ${commitNotice(summary)}
+  ${gateNotices(summary)}
   ${quorumView(summary, may, nowMs)}
   ${conflictList(summary.updates)}
   ${may && !held ? html`<p class="offers">${actionLink({ href: "/hold", words: "Hold the cluster", tone: "plain" })}</p>` : ""}
@@ -41,6 +44,12 @@ export function standingSection(summary: CoordinationSummary, may: boolean, nowM
 function commitNotice({ commit }: CoordinationSummary): Html | string {
   if (commit === undefined || commit.state === "released") return "";
   return html`<p class="rollout-line" data-tone="${commit.state === "bad" ? "bad" : "busy"}">${symbol(commit.state === "bad" ? "half" : "dots")}<span>${prose(commit.text, 500)}${commit.cure === "" ? "" : html` · ${prose(commit.cure, 300)}`}</span></p>`;
+}
+
+/** Why nobody, or one node, may go although all are up. */
+function gateNotices({ gates }: CoordinationSummary): Html | string {
+  const { shown, hidden } = capped(gates, GATES_MAX);
+  return html`${shown.map(({ text }) => html`<p class="rollout-line" data-tone="warn">${symbol("half")}<span>${prose(text, 400)}</span></p>`)}${more(hidden)}`;
 }
 
 function rolloutNotice(summary: CoordinationSummary, nowMs: number): Html {

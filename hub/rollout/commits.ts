@@ -4,6 +4,7 @@ import { commitCanaries } from "../../shared/config/policy.ts";
 import type { CommitOrder } from "../../shared/protocol/commit.ts";
 import type { CommitView } from "../../shared/protocol/rollout.ts";
 import { isActive } from "../coordinator/down.ts";
+import { unwellWhy } from "../coordinator/gates.ts";
 import type { State } from "../coordinator/state.ts";
 import type { Campaigns } from "./campaigns.ts";
 import { activeRollout } from "./campaigns.ts";
@@ -47,7 +48,8 @@ export function courseOf(policy: Policy | null, state: State, campaigns: Campaig
 type Found = Pick<CommitView, "state" | "text" | "cure">;
 
 /** Why the others do not take the commit because of this canary; null when it holds it and is well. */
-function troubleOf(canary: NodeName, commit: CommitId, { volatile, durable }: State, campaigns: Campaigns): Found | null {
+function troubleOf(canary: NodeName, commit: CommitId, state: State, campaigns: Campaigns): Found | null {
+  const { volatile, durable } = state;
   const short = shortCommit(commit);
   const waiting = (text: string, cure = "it goes on by itself"): Found => ({ state: "waiting", text, cure });
   const bad = (why: string): Found => ({ state: "bad", text: `${short} goes no further: ${why}`, cure: `push a commit that mends it, or \`evenkeel rollout release ${short}\` lets the others take it regardless` });
@@ -65,7 +67,8 @@ function troubleOf(canary: NodeName, commit: CommitId, { volatile, durable }: St
   if (standing.outcome === "failed" || standing.outcome === "stopped") return bad(`the canary ${canary} does not come to it: ${standing.failure ?? "it does not say why"}`);
   if (standing.outcome === "interrupted") return waiting(`the canary ${canary} was interrupted`);
   if (standing.heldBack.length > 0) return waiting(`the canary ${canary} holds back ${standing.heldBack[0]} of it until it has its turn`);
-  return word.healthy ? null : bad(`the canary ${canary} is not well with it: ${word.trouble[0] ?? "it does not say why"}`);
+  const unwell = unwellWhy(state, word);
+  return unwell === null ? null : bad(`the canary ${canary} is not well with it: ${unwell}`);
 }
 
 function first<T, R>(list: readonly T[], find: (each: T) => R | null): R | null {

@@ -32,6 +32,10 @@ export class Conductor implements Companion<Campaigns> {
   /** When the nodes of a rollout were asked to look at their archives, or it was first seen, and who has answered since. */
   #asked: { readonly rollout: string; readonly atMonoMs: number; readonly heard: Set<NodeName> } | null = null;
 
+  /** The last turns that this run of the hub saw end: nobody is judged by what he said of his updates before. */
+  readonly #turns = new Map<NodeName, { readonly overMonoMs: number; hasSpoken: boolean }>();
+  #quietSinceMonoMs: number | null = null;
+
   constructor(newId: () => string, known: ReadonlyMap<NodeName, UpdatesMessage>) {
     this.#newId = newId;
     this.updates = new Map(known);
@@ -40,6 +44,8 @@ export class Conductor implements Companion<Campaigns> {
   heard(node: NodeName, message: UpdatesMessage): void {
     this.updates.set(node, message);
     this.#asked?.heard.add(node);
+    const turn = this.#turns.get(node);
+    if (turn !== undefined) turn.hasSpoken = true;
   }
 
   follow(policy: Policy): void {
@@ -65,6 +71,8 @@ export class Conductor implements Companion<Campaigns> {
 
   advance(before: Campaigns, { state, effects, now }: { readonly state: State; readonly effects: readonly Effect[]; readonly now: Now }): { readonly extra: Campaigns; readonly events: readonly Happening[]; readonly effects: readonly Effect[] } {
     const ended = effects.flatMap((effect): Ended[] => (effect.do === "ended" ? [effect.ended] : []));
+    for (const { node } of ended) this.#turns.set(node, { overMonoMs: now.monoMs, hasSpoken: false });
+    this.#quietSinceMonoMs = state.durable.leases.size > 0 ? null : (this.#quietSinceMonoMs ?? now.monoMs);
     let campaigns = remember(before, ended);
     const told = this.#follow(campaigns, state, now);
     campaigns = told.campaigns;
@@ -89,6 +97,8 @@ export class Conductor implements Companion<Campaigns> {
       updates: this.updates,
       looked: asked?.heard ?? new Set<NodeName>(),
       lookedLongEnough: asked !== null && now.monoMs - asked.atMonoMs > LOOK_PATIENCE_MS,
+      sinceTurn: this.#sinceTurn(now.monoMs),
+      quietMs: this.#quietSinceMonoMs === null ? 0 : now.monoMs - this.#quietSinceMonoMs,
       behindCanary: behindCanary(this.#policy, this.#course.view),
       durations: campaigns.durations,
       newId: () => this.#newId() as LeaseId,
@@ -97,6 +107,15 @@ export class Conductor implements Companion<Campaigns> {
     this.watch = advanced.watch;
     if (advanced.rollout !== rollout) campaigns = withRollout(campaigns, advanced.rollout);
     return { extra: campaigns, events: advanced.wishes.flatMap(eventOf), effects: [...made, ...advanced.wishes.flatMap((wish) => noteOf(wish, rollout))] };
+  }
+
+  #sinceTurn(monoMs: number): ReadonlyMap<NodeName, "spoken" | "silent"> {
+    const since = new Map<NodeName, "spoken" | "silent">();
+    for (const [node, { overMonoMs, hasSpoken }] of this.#turns) {
+      if (hasSpoken) since.set(node, "spoken");
+      else if (monoMs - overMonoMs <= LOOK_PATIENCE_MS) since.set(node, "silent");
+    }
+    return since;
   }
 
   /** Watches the canary with the newest commit, and tells the others what has become of it. */

@@ -140,7 +140,68 @@ describe("the first sign of trouble halts it", () => {
     twin.start();
     twin.goes("n1");
     twin.says("n1", { healthy: false, trouble: ["nginx.service has failed"] });
+    twin.waits(10_000);
+    expect(twin.rollout.phase).toBe("running");
+    twin.waits(20_000);
     expect(twin.rollout.halt?.why).toContain("nginx.service has failed");
+  });
+
+  test("a node that misses the one that is away by order has not fallen ill, nor while that one comes back", () => {
+    const twin = new RolloutTwin(three, { canarySoakMinutes: 0 });
+    twin.start();
+    twin.goes("n1");
+    expect(twin.states).toBe("n1 done, n2 leased, n3 waiting");
+    twin.says("n1", { gates: [{ text: "the BGP session with n2 is not up", holds: "others", missing: ["n2"] }] });
+    twin.waits(60_000);
+    expect(twin.rollout.phase).toBe("running");
+    twin.goes("n2");
+    // It looks again every ten seconds; until then nobody else goes.
+    expect(twin.states).toBe("n1 done, n2 done, n3 waiting");
+    twin.waits(10_000);
+    expect(twin.rollout.phase).toBe("running");
+    twin.says("n1", { gates: [] });
+    expect(twin.states).toBe("n1 done, n2 done, n3 leased");
+  });
+
+  test("a node that misses for good the one that was away", () => {
+    const twin = new RolloutTwin(three, { canarySoakMinutes: 0 });
+    twin.start();
+    twin.goes("n1");
+    twin.says("n1", { gates: [{ text: "the BGP session with n2 is not up", holds: "others", missing: ["n2"] }] });
+    twin.goes("n2");
+    twin.waits(35_000);
+    expect(twin.rollout).toMatchObject({ phase: "halted", halt: { why: "n1 is not well any more after its turn: the BGP session with n2 is not up" } });
+  });
+
+  test("burn 9: a node that has rebooted, and still needs a reboot", () => {
+    const twin = new RolloutTwin(three, { canarySoakMinutes: 0 });
+    twin.start("reboot");
+    const reboots = (node: string): void => {
+      twin.drainsAndGoes(node);
+      twin.boots(node, "back");
+      twin.reaches(node, "back", { result: { ok: true, rebooted: true, failure: null, update: null } });
+      twin.waits(70_000);
+      twin.says(node, { lease: null });
+    };
+    twin.offers("n1", "", "", { reboot: { needed: "yes", why: ["libc6 asks for it"] } });
+    reboots("n1");
+    // What it said before its turn is no answer: it is waited for.
+    expect(twin.states).toBe("n1 done, n2 waiting, n3 waiting");
+    twin.offers("n1", "", "");
+    twin.waits(5_000);
+    expect(twin.states).toBe("n1 done, n2 leased, n3 waiting");
+    reboots("n2");
+    twin.offers("n2", "", "", { reboot: { needed: "yes", why: ["libc6 asks for it"] } });
+    twin.waits(5_000);
+    expect(twin.rollout).toMatchObject({ phase: "halted", halt: { why: "n2 failed: it has rebooted, and still needs a reboot: libc6 asks for it" } });
+    expect(twin.states).toBe("n1 done, n2 failed, n3 waiting");
+    // Somebody has seen to it, or will: the third goes, and when it says nothing for two minutes, that is that.
+    twin.change(resumed(twin.rollout, "skip"));
+    expect(twin.states).toBe("n1 done, n2 skipped, n3 leased");
+    reboots("n3");
+    expect(twin.rollout.phase).toBe("running");
+    twin.waits(121_000);
+    expect(twin.rollout.phase).toBe("done");
   });
 });
 

@@ -15,6 +15,7 @@ import type { Checks } from "../checks/checks.ts";
 import type { Coordination, Word } from "../coordination.ts";
 import { Budget } from "../coordinator/budget.ts";
 import { leaseOf } from "../coordinator/down.ts";
+import { standingGates } from "../coordinator/gates.ts";
 import type { CoordinatorStore } from "../coordinator/run.ts";
 import { Runner } from "../coordinator/run.ts";
 import type { Answer, Effect, Member, Patience, Terms } from "../coordinator/state.ts";
@@ -181,6 +182,7 @@ export class CoordinationService implements Coordination {
     const blackout = blackoutAt(updates.blackouts, scene.now.wallMs);
     return {
       groups: groupViews(budget),
+      gates: standingGates(scene.state).map(({ node, text }) => ({ node, text })),
       leases: [...scene.state.durable.leases.values()].map(leaseView),
       requests: [...scene.state.durable.requests.values()].map((request) => requestView(request, budget)),
       holds: holdViews(scene.state),
@@ -303,7 +305,7 @@ export class CoordinationService implements Coordination {
         id,
         node: node as NodeName,
         work: what === "drain" ? { do: "hold" } : { do: "reboot" },
-        drain: plan.drain,
+        drain: word.despiteChecks ? { ...plan.drain, despiteGates: true } : plan.drain,
         soakMs: plan.soakMs,
         expectedMs: plan.nodeMs,
         by,

@@ -70,6 +70,12 @@ export interface Going {
 /** How often a node is called off before the rollout asks somebody. */
 export const ATTEMPTS_MAX = 3;
 
+/**
+ * So long after somebody was away the others may say that they are not well, for want of him: a session of routes comes back in a
+ * while, and whoever is not well looks at himself every ten seconds.
+ */
+export const SETTLE_MS = 30_000;
+
 /** What is not stored: how long the canary has been watched by this run of the hub. */
 export interface Watch {
   readonly rollout: string;
@@ -87,6 +93,10 @@ export interface Surroundings {
   readonly looked: ReadonlySet<NodeName>;
   /** They have been waited for long enough: who has not answered goes without. */
   readonly lookedLongEnough: boolean;
+  /** Whether a node has said anything of its updates since its last lease was over; missing when it was silent for too long, or nobody knows. */
+  readonly sinceTurn: ReadonlyMap<NodeName, "spoken" | "silent">;
+  /** How long nobody at all has held a slot; 0 while somebody does. */
+  readonly quietMs: number;
   /** Nodes that do not take the newest commit yet, because the canary is not done with it. */
   readonly behindCanary: ReadonlySet<NodeName>;
   /** How long each node took the last time, from the slot to its return. */

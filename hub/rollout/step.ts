@@ -1,8 +1,9 @@
 import type { LeaseId, NodeName } from "../../shared/ids.ts";
 import type { PinnedVersion, UpdatesMessage } from "../../shared/protocol/updates.ts";
+import { unwellWhy } from "../coordinator/gates.ts";
 import type { Ended, Lease, State } from "../coordinator/state.ts";
 import type { Advanced, Going, Halt, Rollout, Surroundings, Watch, Wish } from "./state.ts";
-import { ATTEMPTS_MAX } from "./state.ts";
+import { ATTEMPTS_MAX, SETTLE_MS } from "./state.ts";
 
 /**
  * What a rollout does after each step of the coordinator: it takes down how its nodes are getting on, halts at the first
@@ -91,6 +92,10 @@ class Turn {
   /** Halts at the first thing that is not as it should be. */
   judge(): void {
     if (this.rollout.phase !== "running") return;
+    for (const going of this.rollout.nodes) {
+      const why = this.#needsRebootAgain(going);
+      if (why !== null) this.#set(going.node, { ...going, state: "failed", why });
+    }
     const trouble = this.#trouble();
     if (trouble === null) return;
     const halt: Halt = { ...trouble, atMs: this.#around.now.wallMs };
@@ -111,11 +116,32 @@ class Turn {
       }
       if (going.state === "waiting" && going.attempts >= ATTEMPTS_MAX) return { node, why: `${node} was drained and had to be put back ${going.attempts} times: ${going.why ?? ""}`, cure: "see to what stood in the way, then `evenkeel rollout resume`" };
       if (going.state === "done") {
-        const word = coordinator.volatile.views.get(node)?.word;
-        if (word !== undefined && !word.healthy && word.lease === null) return { node, why: `${node} is not well any more after its turn: ${word.trouble[0] ?? "it does not say why"}`, cure: "mend it, then `evenkeel rollout resume`" };
+        const sick = this.#sickAfterTurn(going);
+        // Whoever misses a node that is away by order may say so for as long as it is away: nobody goes meanwhile, and it is judged afterwards.
+        if (sick !== null && this.#around.quietMs >= SETTLE_MS) return { node, why: sick, cure: "mend it, then `evenkeel rollout resume`" };
       }
     }
     return null;
+  }
+
+  /** What a node that has had its turn says is wrong with it; null when nothing is, or nobody knows. */
+  #sickAfterTurn({ node }: Going): string | null {
+    const { coordinator } = this.#around;
+    const word = coordinator.volatile.views.get(node)?.word;
+    const why = word === undefined || word.lease !== null ? null : unwellWhy(coordinator, word);
+    return why === null ? null : `${node} is not well any more after its turn: ${why}`;
+  }
+
+  /** A reboot that does not help would be ordered again in each window. */
+  #needsRebootAgain({ node, state, result }: Going): string | null {
+    const reboot = this.#around.updates.get(node)?.reboot;
+    if (state !== "done" || result?.rebooted !== true || reboot?.needed !== "yes" || this.#around.sinceTurn.get(node) !== "spoken") return null;
+    return `it has rebooted, and still needs a reboot: ${reboot.why[0] ?? "it does not say why"}`;
+  }
+
+  /** Why nobody goes although it is somebody's turn: those that have had theirs have to be well, and to have said that one reboot was enough. */
+  #isUnsettled(): boolean {
+    return this.rollout.nodes.some((going) => going.state === "done" && (this.#sickAfterTurn(going) !== null || (going.result?.rebooted === true && this.#around.sinceTurn.get(going.node) === "silent")));
   }
 
   /** Takes back what is only asked for. Whoever has a slot goes on: half a reboot is no reboot. */
@@ -132,6 +158,7 @@ class Turn {
     this.#takeTarget();
     const { nodes } = this.rollout;
     if (nodes.some(({ state }) => state === "leased")) return;
+    if (this.#isUnsettled()) return this.callOff("the ones before are not well");
     const next = this.#next();
     if (next === null) {
       if (nodes.every(({ state }) => state === "done" || state === "skipped" || state === "failed")) this.#finish();

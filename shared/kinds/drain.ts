@@ -116,10 +116,11 @@ export const drain = defineKind({
       const [units, gates] = await Promise.all([observeUnits(Object.keys(want.units), probe), askAll(questions, probe)]);
       return { units, gates };
     },
-    reasons: (want: DrainWant, facts: GateFacts) => [
-      ...unitGate(Object.keys(want.units).toSorted(), facts.units),
-      ...[...facts.gates].flatMap(([name, output]) => (output.code === 0 ? [] : [`the gate ${name} says no: ${saidAtEnd(output)}`])),
-    ],
+    reasons: (want: DrainWant, facts: GateFacts) =>
+      [
+        ...unitGate(Object.keys(want.units).toSorted(), facts.units),
+        ...[...facts.gates].flatMap(([name, output]) => (output.code === 0 ? [] : [`the gate ${name} says no: ${saidAtEnd(output)}`])),
+      ].map((text) => ({ text, holds: "itself" })),
   },
 });
 

@@ -59,7 +59,7 @@ function neighborOf(name: string, neighbor: Neighbor, bgp: Bgp, around: AroundUs
     else tell([], `the AS of ${node.name} is not known: it has no section frr with bgp`, `give it one, or write \`asn: NUMBER\` here`);
   }
   if (theirs !== undefined && node !== undefined) otherSide(neighbor, bgp, node.name, theirs, around, tell);
-  return { peer: address === undefined || asn === undefined ? null : { address, asn }, misfits };
+  return { peer: address === undefined || asn === undefined ? null : { address, asn, node: node?.name ?? null }, misfits };
 }
 
 /** Both sides stand in the repository: that they do not fit is seen before it is tried. */

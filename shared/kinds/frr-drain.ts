@@ -1,7 +1,7 @@
 import * as z from "zod";
 import { sorted } from "./frr-policy.ts";
 import type { FrrWant } from "./frr-section.ts";
-import type { Act, DrainStep, Output, Probe } from "./kind.ts";
+import type { Act, DrainStep, Output, Probe, Reason } from "./kind.ts";
 
 /** How a router leaves so that nobody's packets are lost, and whether its sessions are up. */
 
@@ -103,18 +103,19 @@ function parseJson<T>(output: Output | null, as: z.ZodType<T>): T | null {
  * Each sentence is the same as long as what it says is so, whatever the cause: a change of the network is kept if it brings no new one. So a
  * session that did not exist before may be down after, and one that was up must be up again.
  */
-export function gateReasons(want: FrrWant, facts: GateFacts): readonly string[] {
-  const reasons: string[] = facts.error === null ? [] : [`it is not known how FRR's sessions are: ${facts.error}`];
+export function gateReasons(want: FrrWant, facts: GateFacts): readonly Reason[] {
+  const reasons: Reason[] = facts.error === null ? [] : [`it is not known how FRR's sessions are: ${facts.error}`];
   for (const [name, { peer, shutdown, bfd, routesMin }] of sorted(want.bgp?.neighbors ?? {})) {
     if (peer === null || shutdown) continue;
     const session = facts.sessions.get(peer.address);
     const who = `${name} (${peer.address})`;
+    const tell = (text: string): void => void reasons.push(peer.node === null ? text : { text, missing: [peer.node] });
     // By us, or by somebody who wants it so.
     if (session?.state === "Idle (Admin)") continue;
     const isUp = session?.state === "Established";
-    if (!isUp) reasons.push(`the BGP session with ${who} is not up`);
-    if (routesMin > 0 && (!isUp || session.routes < routesMin)) reasons.push(`${who} tells fewer routes over BGP than the ${routesMin} that it should`);
-    if (bfd !== false && (!isUp || facts.bfd.get(peer.address) !== "up")) reasons.push(`BFD with ${who} is not up`);
+    if (!isUp) tell(`the BGP session with ${who} is not up`);
+    if (routesMin > 0 && (!isUp || session.routes < routesMin)) tell(`${who} tells fewer routes over BGP than the ${routesMin} that it should`);
+    if (bfd !== false && (!isUp || facts.bfd.get(peer.address) !== "up")) tell(`BFD with ${who} is not up`);
   }
   for (const [name, { passive }] of sorted(want.ospf?.interfaces ?? {})) {
     if (!passive && !facts.ospf.has(name)) reasons.push(`no OSPF neighbour on ${name} is up`);

@@ -55,6 +55,8 @@ const neighbor = z
 export interface NeighborPeer {
   readonly address: string;
   readonly asn: number | "internal" | "external";
+  /** The node of the repository that it is; null for a router of somebody else's. */
+  readonly node: string | null;
 }
 
 const redistribute = z

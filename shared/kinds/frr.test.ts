@@ -20,7 +20,7 @@ describe("among the nodes", () => {
     const { want, told } = resolve({ n1: mesh, n2: mesh, n3: mesh }, "n2");
     expect(told).toEqual([]);
     expect(want.bgp?.routerId).toBe("10.0.0.2");
-    expect(Object.entries(want.bgp?.neighbors ?? {}).map(([name, { peer }]) => [name, peer])).toEqual([["n1", { address: "10.0.0.1", asn: 65001 }], ["n3", { address: "10.0.0.3", asn: 65001 }]]);
+    expect(Object.entries(want.bgp?.neighbors ?? {}).map(([name, { peer }]) => [name, peer])).toEqual([["n1", { address: "10.0.0.1", asn: 65001, node: "n1" }], ["n3", { address: "10.0.0.3", asn: 65001, node: "n3" }]]);
     expect(renderConf(want)).not.toContain("neighbor 10.0.0.2");
   });
 

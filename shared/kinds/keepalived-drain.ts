@@ -3,7 +3,7 @@ import { parsePrefix } from "./keepalived-address.ts";
 import { MARKER } from "./keepalived-conf.ts";
 import { SCRIPT, TABLE } from "./keepalived-script.ts";
 import type { Instance, KeepalivedWant } from "./keepalived-section.ts";
-import type { Act, DrainStep, Output, Probe } from "./kind.ts";
+import type { Act, DrainStep, Output, Probe, Reason } from "./kind.ts";
 
 /** How a node hands its addresses over, and whether it may: read from keepalived and the network, not concluded from priorities. */
 
@@ -137,15 +137,15 @@ function parseJson<T>(output: Output, as: z.ZodType<T>): T | null {
  * Each sentence is the same as long as what it says is so, whatever the cause: a change of the network is kept if it brings no new one. So an
  * instance that did not exist before may be in trouble after, and one that was well must be well again.
  */
-export function gateReasons(want: KeepalivedWant, facts: GateFacts): readonly string[] {
+export function gateReasons(want: KeepalivedWant, facts: GateFacts): readonly Reason[] {
   const unknown = facts.error === null ? [] : [`it is not known what keepalived does on this node: ${facts.error}`];
   const instances = shared(want);
   return instances.length === 0 ? [] : [...unknown, ...instances.flatMap(([name, instance]) => reasonsOf(name, instance, facts))];
 }
 
-function reasonsOf(name: string, instance: Instance, facts: GateFacts): string[] {
+function reasonsOf(name: string, instance: Instance, facts: GateFacts): Reason[] {
   const state = facts.states?.get(name);
-  const reasons: string[] = [];
+  const reasons: Reason[] = [];
   const stands = state === "MASTER" || state === "BACKUP" || (state === "FAULT" && facts.isDrained);
   if (!stands) reasons.push(`this node cannot hold ${name}: keepalived does not run, has not read it, or is in FAULT since ${[instance.interface, ...Object.keys(instance.trackInterfaces)].join(" or ")} is down or a tracked script fails (${SCRIPT} state; journalctl -u keepalived)`);
   const addresses = instance.addresses.map(bare);
@@ -158,6 +158,6 @@ function reasonsOf(name: string, instance: Instance, facts: GateFacts): string[]
   }
   const peers = instance.place?.peers ?? [];
   const isElsewhere = addresses.some((address) => facts.answers.has(address));
-  if (!isElsewhere && peers.length > 0 && !peers.some((peer) => facts.answers.has(peer))) reasons.push(`nobody could take over ${name}: none of its other nodes (${peers.join(", ")}) answers`);
+  if (!isElsewhere && peers.length > 0 && !peers.some((peer) => facts.answers.has(peer))) reasons.push({ text: `nobody could take over ${name}: none of its other nodes (${peers.join(", ")}) answers`, holds: "itself" });
   return reasons;
 }

@@ -6,7 +6,8 @@ import type { GateFacts } from "./keepalived-drain.ts";
 import { keepalivedSchema } from "./keepalived-section.ts";
 import type { KeepalivedWant } from "./keepalived-section.ts";
 import { keepalived } from "./keepalived.ts";
-import type { Peer } from "./kind.ts";
+import { reasonText } from "./kind.ts";
+import type { Peer, Reason } from "./kind.ts";
 
 const web = { routerId: 51, interface: "eth0", addresses: ["10.0.0.100/24"] };
 
@@ -110,7 +111,7 @@ describe("going", () => {
   const { want } = resolve(["n1", "n2", "n3"].map((name) => peer(name, { web })));
   const facts: GateFacts = { states: new Map([["web", "MASTER"]]), error: null, isDrained: false, here: new Set(["10.0.0.100"]), answers: new Set(["10.0.0.2"]), twice: new Set() };
   const CANNOT = "this node cannot hold web: keepalived does not run, has not read it, or is in FAULT since eth0 is down or a tracked script fails (/usr/local/lib/evenkeel/keepalived state; journalctl -u keepalived)";
-  const reasons = (change: Partial<GateFacts>): readonly string[] => gateReasons(want, { ...facts, ...change });
+  const reasons = (change: Partial<GateFacts>): readonly Reason[] => gateReasons(want, { ...facts, ...change });
 
   test("the holder may when another node is there to take over, and a backup when somebody holds", () => {
     expect(reasons({})).toEqual([]);
@@ -118,8 +119,8 @@ describe("going", () => {
     expect(reasons({ states: new Map([["web", "FAULT"]]), isDrained: true, here: new Set(), answers: new Set(["10.0.0.100"]) })).toEqual([]);
   });
 
-  test.each<[string, Partial<GateFacts>, string]>([
-    ["nobody else is there", { answers: new Set() }, "nobody could take over web: none of its other nodes (10.0.0.2, 10.0.0.3) answers"],
+  test.each<[string, Partial<GateFacts>, Reason]>([
+    ["nobody else is there", { answers: new Set() }, { text: "nobody could take over web: none of its other nodes (10.0.0.2, 10.0.0.3) answers", holds: "itself" }],
     ["nobody holds it", { states: new Map([["web", "BACKUP"]]), here: new Set(), answers: new Set(["10.0.0.3"]) }, "nobody holds 10.0.0.100: it is not on this node, and no other one answers at it"],
     ["it was left behind", { states: new Map([["web", "BACKUP"]]) }, "10.0.0.100 is on this node, although keepalived does not hold it here: there may be two holders"],
     ["another answers as well", { twice: new Set(["10.0.0.100"]) }, "10.0.0.100 is on this node, and another node answers at it as well: there are two holders"],
@@ -133,12 +134,13 @@ describe("going", () => {
   });
 
   test("what was not there before may be in any trouble after: every reason of then was one before", () => {
-    const before = reasons({ states: null, error: "the agent has not converged the section yet", here: new Set(), answers: new Set() });
+    const texts = (change: Partial<GateFacts>): readonly string[] => reasons(change).map(reasonText);
+    const before = texts({ states: null, error: "the agent has not converged the section yet", here: new Set(), answers: new Set() });
     for (const state of ["FAULT", "BACKUP", "INIT"] as const) {
-      const after = reasons({ states: new Map([["web", state]]), here: new Set(), answers: new Set() });
+      const after = texts({ states: new Map([["web", state]]), here: new Set(), answers: new Set() });
       expect(after.filter((reason) => !before.includes(reason))).toEqual([]);
     }
-    expect(reasons({ answers: new Set() }).filter((reason) => !before.includes(reason))).toEqual([]);
+    expect(texts({ answers: new Set() }).filter((reason) => !before.includes(reason))).toEqual([]);
   });
 
   test("an instance of this node alone has nobody to hand over to, and holds nothing up", () => {

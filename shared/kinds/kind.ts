@@ -38,7 +38,7 @@ export interface Kind<Schema extends z.ZodType = z.ZodType, Facts = unknown, Dra
   watch?(want: z.output<Schema>): Watch;
   /** How the node hands over its part of the subsystem before it goes down, and takes it back. */
   readonly drain?: Drain<z.output<Schema>, DrainFacts>;
-  /** Whether the subsystem could stand losing this node now. */
+  /** Whether the subsystem could stand losing a member now. */
   readonly gate?: Gate<z.output<Schema>, GateFacts>;
   /** The section makes nothing on the machine: `plan` is always `[]`, and its cases show its drain and its gate. */
   readonly drainsOnly?: true;
@@ -90,8 +90,23 @@ export interface Act {
 export interface Gate<Want, Facts> {
   /** Reads only. */
   observe(want: Want, probe: Probe): Promise<Facts>;
-  /** Why the node must not go now, a sentence each; `[]` when it may. What could not be looked at is a reason. Pure. */
-  reasons(want: Want, facts: Facts): readonly string[];
+  /** Why nobody, or this node, must go now; `[]` when they may. What could not be looked at is a reason. Pure. */
+  reasons(want: Want, facts: Facts): readonly Reason[];
+}
+
+/** A sentence alone keeps all others from going: the subsystem is not whole here, and could not stand losing another member. */
+export type Reason = string | SpecialReason;
+
+export interface SpecialReason {
+  readonly text: string;
+  /** `itself`: it would not survive this node's own going, as the last that serves something. `all`: nobody knows. Usual: `others`. */
+  readonly holds?: "others" | "itself" | "all";
+  /** Only for want of these nodes: while all of them are away, which is known and counted, it keeps nobody from going. */
+  readonly missing?: readonly string[];
+}
+
+export function reasonText(reason: Reason): string {
+  return typeof reason === "string" ? reason : reason.text;
 }
 
 /** The cluster as a section may refer to it. */

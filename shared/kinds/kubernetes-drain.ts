@@ -2,7 +2,7 @@ import { isReady, KubeBudgets, kubectl, KubeNode, KubeNodes, KubePods, podName, 
 import type { KubeBudget, KubePod, Read } from "./kubernetes-api.ts";
 import { markOf } from "./kubernetes-member.ts";
 import type { KubernetesWant } from "./kubernetes-section.ts";
-import type { Act, DrainStep, Probe } from "./kind.ts";
+import type { Act, DrainStep, Probe, Reason } from "./kind.ts";
 
 /**
  * A node leaves in two steps: no new pods, then the pods that it has, by eviction, so that budgets hold. Coming back is one:
@@ -117,17 +117,16 @@ export async function observeGate(want: KubernetesWant, probe: Probe): Promise<G
 }
 
 /** Why this node must not leave now: what would not survive it, and what is not well without it. */
-export function gateReasons(want: KubernetesWant, facts: GateFacts): readonly string[] {
+export function gateReasons(want: KubernetesWant, facts: GateFacts): readonly Reason[] {
   if (!facts.joined) return [];
   const unread = unreadable(facts) ?? (facts.nodes.ok ? undefined : facts.nodes.message);
-  if (unread !== undefined) return [unread];
+  if (unread !== undefined) return [{ text: unread, holds: "all" }];
   const self = nodeNameOf(want);
   const away = facts.nodes.ok ? facts.nodes.value.filter((node) => node.metadata.name !== self && !isReady(node)).map((node) => node.metadata.name) : [];
   return [
     ...(facts.health === null ? [] : [`the Kubernetes control plane is not well: ${facts.health}`]),
-    ...(away.length === 0 ? [] : [`not ready in Kubernetes: ${some(away)}`]),
-    ...stays(want, facts),
-    ...blockedByBudgets(facts),
+    ...(away.length === 0 ? [] : [{ text: `not ready in Kubernetes: ${some(away)}`, missing: away.map((name) => want.members?.agents.find(({ nodeName }) => nodeName === name)?.name ?? name) }]),
+    ...[...stays(want, facts), ...blockedByBudgets(facts)].map((text) => ({ text, holds: "itself" as const })),
   ];
 }
 
@@ -147,11 +146,15 @@ function stays({ drain }: KubernetesWant, facts: DrainFacts): readonly string[] 
   ];
 }
 
-/** Budgets that let nothing go now and count pods of this node. */
+/** Budgets that let nothing go now and count pods of this node; and pods that two of them count, which the API evicts for nobody. */
 function blockedByBudgets(facts: DrainFacts): readonly string[] {
   const pods = facts.pods.ok ? facts.pods.value.filter((pod) => hasToLeave(pod) && !isOver(pod)) : [];
   const budgets = facts.budgets.ok ? facts.budgets.value : [];
-  return budgets.flatMap((budget) => {
+  const torn = pods.flatMap((pod) => {
+    const counting = budgets.filter((budget) => selects(budget, pod)).map(({ metadata }) => `${metadata.namespace ?? "default"}/${metadata.name}`);
+    return counting.length < 2 ? [] : [`${podName(pod)} is counted by ${counting.length} budgets (${some(counting)}), and Kubernetes evicts no pod that more than one counts: let their selectors not overlap`];
+  });
+  const blocked = budgets.flatMap((budget) => {
     const counted = pods.filter((pod) => selects(budget, pod));
     if (counted.length === 0 || budget.status.disruptionsAllowed > 0) return [];
     const { desiredHealthy, currentHealthy, expectedPods } = budget.status;
@@ -160,6 +163,7 @@ function blockedByBudgets(facts: DrainFacts): readonly string[] {
       `the budget ${budget.metadata.namespace ?? "default"}/${budget.metadata.name} lets no pod go (${currentHealthy} of ${expectedPods} healthy, ${desiredHealthy} wanted), and ${some(counted.map(podName))} ${counted.length === 1 ? "is" : "are"} on this node${never ? ": it never will, as it wants all of them: give it maxUnavailable: 1, or one more replica" : ""}`,
     ];
   });
+  return [...torn, ...blocked];
 }
 
 /** DaemonSets' pods and the kubelet's own (static) ones stay with the node. */

@@ -194,12 +194,16 @@ describe("a gate", () => {
   const { want: wanted } = want("n4");
   test("is open when all is well", () => expect(gateReasons(wanted, facts())).toEqual([]));
   test("names nodes that are not ready, and what the control plane complains of", () => {
-    expect(gateReasons(wanted, facts({ nodes: ok([ready("n1", "Unknown"), ready("n4")]), health: "etcd failed: reason withheld" }))).toEqual(["the Kubernetes control plane is not well: etcd failed: reason withheld", "not ready in Kubernetes: n1"]);
+    expect(gateReasons(wanted, facts({ nodes: ok([ready("n1", "Unknown"), ready("n4")]), health: "etcd failed: reason withheld" }))).toEqual(["the Kubernetes control plane is not well: etcd failed: reason withheld", { text: "not ready in Kubernetes: n1", missing: ["n1"] }]);
   });
   test("names the budget that lets nothing go, and the pod; and one that never will", () => {
     expect(gateReasons(wanted, facts({ budgets: ok([budget(1, 3, 2)]) }))).toEqual([]);
-    expect(gateReasons(wanted, facts({ budgets: ok([budget(0, 2, 1)]) }))).toEqual(["the budget default/web lets no pod go (2 of 2 healthy, 1 wanted), and default/web-1 is on this node"]);
-    expect(gateReasons(wanted, facts({ budgets: ok([budget(0, 2, 2)]) }))[0]).toContain("it never will, as it wants all of them: give it maxUnavailable: 1");
+    expect(gateReasons(wanted, facts({ budgets: ok([budget(0, 2, 1)]) }))).toEqual([{ text: "the budget default/web lets no pod go (2 of 2 healthy, 1 wanted), and default/web-1 is on this node", holds: "itself" }]);
+    expect(gateReasons(wanted, facts({ budgets: ok([budget(0, 2, 2)]) }))).toMatchObject([{ text: expect.stringContaining("it never will, as it wants all of them: give it maxUnavailable: 1") }]);
+  });
+  test("names a pod that two budgets count: the API answers each of its evictions with 500", () => {
+    const other = { ...budget(1, 2, 1), metadata: { name: "all", namespace: "default" } };
+    expect(gateReasons(wanted, facts({ budgets: ok([budget(1, 2, 1), other]) }))).toEqual([{ text: "default/web-1 is counted by 2 budgets (default/web, default/all), and Kubernetes evicts no pod that more than one counts: let their selectors not overlap", holds: "itself" }]);
   });
 });
 

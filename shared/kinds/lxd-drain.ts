@@ -1,4 +1,4 @@
-import type { DrainStep, Probe } from "./kind.ts";
+import type { DrainStep, Probe, Reason } from "./kind.ts";
 import { titleOf } from "./lxd-api.ts";
 import { isEvacuated, isOnline } from "./lxd-cluster.ts";
 import { observeMembers } from "./lxd-facts.ts";
@@ -43,23 +43,23 @@ export function drainSteps(want: LxdWant, { product, server, members, hasScript,
   return [{ ...step, already: isEvacuated(own.status) }];
 }
 
-export function gateReasons(want: LxdWant, { product, server, members, instances, error }: LxdGoing): readonly string[] {
+export function gateReasons(want: LxdWant, { product, server, members, instances, error }: LxdGoing): readonly Reason[] {
   const self = want.among?.self;
   if (want.cluster === undefined || self === undefined) return [];
   if (error !== null) return [error];
   const title = product === null ? "LXD" : titleOf(product);
   if (product === null || server?.environment.server_clustered !== true) return [`${self} is not in the ${title} cluster ${want.cluster.name} yet`];
-  const reasons: string[] = [];
+  const reasons: Reason[] = [];
   const others = members.filter(({ server_name }) => server_name !== self);
   // One that is evacuated counts as away by itself; whoever is on the way back is drained under its lease, and not asked.
   if (isEvacuated(members.find(({ server_name }) => server_name === self)?.status ?? "")) reasons.push(`${self} was evacuated by somebody: \`${product.client} cluster restore ${self}\` takes its instances back`);
-  for (const { server_name, status, message } of others) if (!isOnline(status) && !isEvacuated(status)) reasons.push(`the ${title} member ${server_name} is ${status.toLowerCase()}${message === "" ? "" : `: ${message}`}`);
+  for (const { server_name, status, message } of others) if (!isOnline(status) && !isEvacuated(status)) reasons.push({ text: `the ${title} member ${server_name} is ${status.toLowerCase()}${message === "" ? "" : `: ${message}`}`, missing: [server_name] });
   const missing = (want.among?.fellows ?? []).filter(({ name }) => !members.some(({ server_name }) => server_name === name));
-  for (const { name } of missing) reasons.push(`${name} is not in the ${title} cluster ${want.cluster.name} yet`);
+  for (const { name } of missing) reasons.push({ text: `${name} is not in the ${title} cluster ${want.cluster.name} yet`, missing: [name] });
   const voters = members.filter(({ roles }) => roles.includes("database"));
   const staying = voters.filter(({ server_name, status }) => server_name !== self && (isOnline(status) || isEvacuated(status)));
   // With two members there is one voter at most that may stay alone, and the owner has accepted that.
-  if (members.length > 2 && staying.length * 2 <= voters.length) reasons.push(`without ${self}, ${staying.length} of the ${voters.length} voters of ${title}'s database would be there, and it needs more than half`);
+  if (members.length > 2 && staying.length * 2 <= voters.length) reasons.push({ text: `without ${self}, ${staying.length} of the ${voters.length} voters of ${title}'s database would be there, and it needs more than half`, holds: "itself" });
   for (const { name, project, status } of instances) if (/^error$/i.test(status)) reasons.push(`the instance ${project === "default" ? name : `${project}/${name}`} is in the state ${status}: see \`${product.client} info ${name} --show-log\``);
   return reasons;
 }

@@ -38,6 +38,8 @@ export type WorkResult = z.output<typeof WorkResult>;
 export const DrainPolicy = z.object({
   timeoutMs: z.number().int().min(1_000).max(24 * 3_600_000),
   onTimeout: z.enum(["undo", "go-on"]),
+  /** By a person's word: whatever the node's own gates say. */
+  despiteGates: z.boolean().optional(),
 });
 export type DrainPolicy = z.output<typeof DrainPolicy>;
 
@@ -89,6 +91,15 @@ export const CommitStanding = z.object({
 });
 export type CommitStanding = z.output<typeof CommitStanding>;
 
+/** What a node has against the going of a node: of another one, or of itself. */
+export const GateReason = z.object({
+  text: z.string().max(500),
+  holds: z.enum(["others", "itself", "all"]),
+  /** Only for want of these: no reason while all of them are away. Empty when it is one by itself. */
+  missing: z.array(z.string().max(63)).max(64),
+});
+export type GateReason = z.output<typeof GateReason>;
+
 /** Node to hub, retained: all that the coordinator knows of a node. */
 export const LeaseMessage = z.object({
   v: z.literal(1),
@@ -110,6 +121,8 @@ export const LeaseMessage = z.object({
   healthy: z.boolean(),
   /** Why it is not healthy. */
   trouble: z.array(z.string().max(500)).max(20),
+  /** Missing while it is on its way down or back: then they would speak of something else. */
+  gates: z.array(GateReason).max(20).optional(),
   /** Somebody other than us has taken it out of service. */
   cordonedBy: z.string().max(200).nullable(),
   lease: NodeLease.nullable(),

@@ -155,6 +155,8 @@ export type CommitView = z.output<typeof CommitView>;
 
 export const CoordinationSummary = z.object({
   groups: z.array(GroupView),
+  /** What nodes that are up have against somebody's going, each a sentence: "n1 must not go now: …". */
+  gates: z.array(z.object({ node: NodeName, text })),
   leases: z.array(LeaseView),
   requests: z.array(RequestView),
   holds: z.array(HoldView),

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import type * as z from "zod";
 import { bundleAgent, root } from "../../image/bundle.ts";
 import { CoordinationSummary } from "../../shared/protocol/rollout.ts";
+import { reasonText } from "../../shared/kinds/kind.ts";
 import { lxd } from "../../shared/kinds/lxd.ts";
 import { LabProbe } from "../fixtures/lab-probe.ts";
 import { Cupboard } from "../lab/cupboard.ts";
@@ -82,7 +83,7 @@ function wantOf(self: string): z.output<typeof lxd.schema> {
   return resolved?.want ?? section;
 }
 
-const reasonsOf = async (node: string): Promise<readonly string[] | undefined> => lxd.gate?.reasons(wantOf(node), await lxd.gate.observe(wantOf(node), new LabProbe(lab, node)));
+const reasonsOf = async (node: string): Promise<readonly string[] | undefined> => lxd.gate?.reasons(wantOf(node), await lxd.gate.observe(wantOf(node), new LabProbe(lab, node))).map(reasonText);
 
 /** Lets n1 join by this token, as its agent would; answers what the daemon said. */
 async function joinBy(token: string): Promise<string> {

@@ -11,6 +11,7 @@ import { HostProbe } from "../../agent/host/probe.ts";
 import { Processes } from "../../agent/host/process.ts";
 import { kubernetes } from "../../shared/kinds/kubernetes.ts";
 import type { KubernetesWant } from "../../shared/kinds/kubernetes-section.ts";
+import { reasonText } from "../../shared/kinds/kind.ts";
 import type { Act, Step } from "../../shared/kinds/kind.ts";
 import { until } from "../e2e/real-cupboard.ts";
 import { buildKube, kubeDirectory } from "./build.ts";
@@ -48,7 +49,7 @@ async function plan(written: object): Promise<readonly Step[]> {
   return kubernetes.plan(wanted, await kubernetes.observe(wanted, probe, new Map()), new Map());
 }
 const drain = async (written: object = {}) => kubernetes.drain!.steps(want(written), await kubernetes.drain!.observe(want(written), probe));
-const reasons = async (written: object = {}) => kubernetes.gate!.reasons(want(written), await kubernetes.gate!.observe(want(written), probe));
+const reasons = async (written: object = {}) => kubernetes.gate!.reasons(want(written), await kubernetes.gate!.observe(want(written), probe)).map(reasonText);
 
 /** It is said in one sentence before the first step, nothing is drained, and the gate is closed by it. */
 async function isRefused(written: object, sentence: RegExp): Promise<void> {

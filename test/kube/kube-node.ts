@@ -7,6 +7,7 @@ import { ACCOUNT_FILE } from "../../shared/kinds/kubernetes-api.ts";
 import { SCRIPT } from "../../shared/kinds/kubernetes-script.ts";
 import type { KubernetesWant } from "../../shared/kinds/kubernetes-section.ts";
 import { kubernetes } from "../../shared/kinds/kubernetes.ts";
+import { reasonText } from "../../shared/kinds/kind.ts";
 import type { Act, DrainStep, Json, Output, Step } from "../../shared/kinds/kind.ts";
 import { kubeDirectory } from "./build.ts";
 
@@ -78,7 +79,7 @@ export class KubeNodeTwin {
 
   async gate(): Promise<readonly string[]> {
     const { want } = this;
-    return kubernetes.gate!.reasons(want, await kubernetes.gate!.observe(want, this.#probe));
+    return kubernetes.gate!.reasons(want, await kubernetes.gate!.observe(want, this.#probe)).map(reasonText);
   }
 
   carryOut({ argv, timeoutMs }: Act): Promise<Output> {

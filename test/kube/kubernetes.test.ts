@@ -4,6 +4,7 @@ import { HostProbe } from "../../agent/host/probe.ts";
 import { Processes } from "../../agent/host/process.ts";
 import { kubernetes } from "../../shared/kinds/kubernetes.ts";
 import type { KubernetesWant } from "../../shared/kinds/kubernetes-section.ts";
+import { reasonText } from "../../shared/kinds/kind.ts";
 import type { Act, Json, Step } from "../../shared/kinds/kind.ts";
 import { until } from "../e2e/real-cupboard.ts";
 import { buildKube, kubeDirectory } from "./build.ts";
@@ -117,7 +118,7 @@ describe.skipIf(problem !== null)("the kind kubernetes, against a real API", () 
     };
     const reasons = async () => {
       const wanted = want({});
-      return kubernetes.gate!.reasons(wanted, await kubernetes.gate!.observe(wanted, probe));
+      return kubernetes.gate!.reasons(wanted, await kubernetes.gate!.observe(wanted, probe)).map(reasonText);
     };
 
     beforeAll(async () => {

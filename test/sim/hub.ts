@@ -143,6 +143,13 @@ export class Hub {
     this.#conductor.follow(policyOf(this.#agents));
   }
 
+  /** A word about updates. Its look at the archives failed: what there is to install does not matter here. */
+  heard(node: string, needed: "yes" | "no"): void {
+    if (this.#state === null) return;
+    this.#conductor.heard(node as NodeName, { v: 1, lookedAt: "2026-01-01T00:00:00.000Z", error: "no archive answers", pending: [], omitted: 0, held: [], reboot: { needed, why: [] }, restarts: { needed: "unknown", services: [] }, conflicts: [] });
+    this.handle({ kind: "tick" });
+  }
+
   handle(happening: Happening): Answer {
     if (this.#state === null) return gone;
     const { world } = this.#parts;

@@ -3,7 +3,7 @@ import { nodeStep } from "../../agent/lease/step.ts";
 import type { Standing } from "../../agent/lease/standing.ts";
 import { emptyStanding } from "../../agent/lease/standing.ts";
 import type { BootId, CommitId } from "../../shared/ids.ts";
-import type { CommitStanding, LeaseMessage } from "../../shared/protocol/lease.ts";
+import type { CommitStanding, GateReason, LeaseMessage } from "../../shared/protocol/lease.ts";
 import type { Observer } from "./observer.ts";
 import type { World } from "./world.ts";
 
@@ -15,6 +15,10 @@ export interface MachineParts {
   readonly drift: number;
   crashes: number;
   say(node: string, word: LeaseMessage): void;
+  /** What it has against anybody's going, now. */
+  gates(node: string): readonly GateReason[];
+  /** A lease is over, and the node looks whether it still needs a reboot. */
+  tellUpdates(node: string, needed: "yes" | "no"): void;
   /** The connection to the hub broke. */
   lost(node: string): void;
 }
@@ -62,11 +66,35 @@ export class Machine {
     const { world, observer } = this.#parts;
     this.#life++;
     const now = this.#now();
-    this.#memory = { stream: world.chance.uuid(), seq: 0, bootId: this.#bootId, answers: null, challenge: world.chance.text(), challengeAt: now, health: this.#health, progress: "", refuses: null };
+    this.#memory = { stream: world.chance.uuid(), seq: 0, bootId: this.#bootId, answers: null, challenge: world.chance.text(), challengeAt: now, health: { ...this.#health, gates: undefined }, progress: "", refuses: null };
     observer.dead(this.name, false);
     world.say(this.name, () => `agent starts in boot ${this.#bootId.slice(0, 4)}, remembers ${this.#disk.record?.phase ?? "nothing"}`);
     this.#handle({ kind: "started" });
     this.#remind(this.#life);
+    this.look();
+  }
+
+  /** Looks how it is, in a moment. */
+  look(): void {
+    const life = this.#life;
+    this.#parts.world.after(this.#parts.world.chance.between(20, 1_500), () => {
+      if (this.#life === life) this.#handle({ kind: "health", health: this.#seen() });
+    });
+  }
+
+  /** What it has against others' going is not asked while it is away itself. */
+  #seen(): Health {
+    return { ...this.#health, gates: this.#isAway ? undefined : this.#parts.gates(this.name) };
+  }
+
+  get #isAway(): boolean {
+    const { record } = this.#disk;
+    return record !== null && record.phase !== "back" && record.phase !== "declined";
+  }
+
+  /** Whether others see it in their midst. */
+  get serves(): boolean {
+    return this.#on && !this.#dead && !this.#isAway;
   }
 
   /** Whoever holds a lease says so again from time to time, asked or not. */
@@ -85,7 +113,7 @@ export class Machine {
   health(change: Partial<Health>): void {
     this.#health = { ...this.#health, ...change };
     this.#parts.observer.unfit(this.name, !this.#health.healthy || this.#health.cordonedBy !== null);
-    this.#handle({ kind: "health", health: this.#health });
+    this.#handle({ kind: "health", health: this.#seen() });
   }
 
   /** @param disruptive it has a part that waits for the node's turn; what is harmless in it is applied as it comes. */
@@ -178,6 +206,7 @@ export class Machine {
     if (this.#memory === null) return;
     const { world } = this.#parts;
     const { chance } = world;
+    const before = this.#disk.record;
     const result = nodeStep(this.#disk, this.#memory, { ...event, now: this.#now(), fresh: chance.text() });
     if (result.standing !== this.#disk) {
       // Before the write nothing has happened; after it, everything has been decided and nothing done.
@@ -186,6 +215,8 @@ export class Machine {
       if (this.#dies("agent dies after a write")) return;
     }
     this.#memory = result.memory;
+    if (before?.phase !== this.#disk.record?.phase) this.look();
+    if (before !== null && this.#disk.record === null) this.#later(chance.between(500, 5_000), () => this.#parts.tellUpdates(this.name, !this.calm && chance.happens(0.03) ? "yes" : "no"));
     for (const effect of result.effects) this.#act(effect);
   }
 

@@ -29,6 +29,8 @@ interface Machine {
   deadSinceMs: number | null;
   /** Since when something is wrong with it, or somebody else has taken it out of service. */
   unfitSinceMs: number | null;
+  /** Since when its subsystems are not whole, so that nobody else may go. */
+  gatedSinceMs: number | null;
   restoredAtMs: number;
   /** Packages are being changed on it. */
   works: boolean;
@@ -182,7 +184,8 @@ export class Observer {
     // Whoever has no agent answers for the machine by himself.
     if (how !== "released" || !hasAgent) return;
     if (this.#nowMs() - machine.restoredAtMs < soakMs) fail("it has not been back for long enough");
-    const { deadSinceMs, unfitSinceMs } = machine;
+    const { deadSinceMs, unfitSinceMs, gatedSinceMs } = machine;
+    if (gatedSinceMs !== null && gatedSinceMs < this.#nowMs() - NOTICED_MS) fail("its gates say no");
     if (Math.min(deadSinceMs ?? Number.POSITIVE_INFINITY, unfitSinceMs ?? Number.POSITIVE_INFINITY) < this.#nowMs() - NOTICED_MS) fail("it is not well");
   }
 
@@ -199,6 +202,11 @@ export class Observer {
     const machine = this.#machine(node);
     if (!unfit) machine.unfitSinceMs = null;
     else machine.unfitSinceMs ??= this.#nowMs();
+  }
+
+  gated(node: string, gated: boolean): void {
+    const machine = this.#machine(node);
+    machine.gatedSinceMs = gated ? (machine.gatedSinceMs ?? this.#nowMs()) : null;
   }
 
   /** A person has taken it upon himself. */
@@ -252,7 +260,7 @@ export class Observer {
 
   #machine(node: string): Machine {
     let machine = this.#machines.get(node);
-    if (machine === undefined) this.#machines.set(node, (machine = { byOrder: null, deadSinceMs: null, unfitSinceMs: null, restoredAtMs: Number.NEGATIVE_INFINITY, works: false, safeFor: null }));
+    if (machine === undefined) this.#machines.set(node, (machine = { byOrder: null, deadSinceMs: null, unfitSinceMs: null, gatedSinceMs: null, restoredAtMs: Number.NEGATIVE_INFINITY, works: false, safeFor: null }));
     return machine;
   }
 }

@@ -10,6 +10,7 @@ export interface Planted {
 
 const budget = "hub/coordinator/budget.ts";
 const down = "hub/coordinator/down.ts";
+const gates = "hub/coordinator/gates.ts";
 const grants = "hub/coordinator/grants.ts";
 const groups = "hub/coordinator/groups.ts";
 const operators = "hub/coordinator/operators.ts";
@@ -50,6 +51,12 @@ export const planted: readonly Planted[] = [
   { name: "a void grant is given anew without looking again", changes: [[words, "  if (denials.length > 0) {\n    const { id, node, work", "  if (denials.length > 99) {\n    const { id, node, work"]] },
   { name: "a void confirmation is given anew without looking again", changes: [[words, "    if (lease.challenge === word.challenge) sendConfirm(draft, lease);\n    else enterDrained(draft, lease);", "    sendConfirm(draft, draft.enter(lease, \"confirmed\", { challenge: word.challenge }));"]] },
 
+  // Gates.
+  { name: "a gate keeps nobody from going", changes: [[budget, "|| this.#gates(asked).length > 0) return false;", ") return false;"]] },
+  { name: "a node's own gate does not keep it from going", changes: [[gates, '(node === asking ? "itself" : "others")', '(node === asking ? "nobody" as string : "others")']] },
+  { name: "whoever misses a node that is away by order keeps everybody from going", changes: [[gates, "missing.every((other) => other === asking || isAway(state, other))", "missing.length > 99"]] },
+  { name: "whoever misses a node keeps nobody from going, wherever that one is", changes: [[gates, "missing.every((other) => other === asking || isAway(state, other))", "missing.length < 99"]] },
+
   // Giving back.
   { name: "a slot expires", changes: [[grants, "    stick(draft, lease, late);\n", '    draft.end(lease, "released", late);\n']] },
   { name: "a node that is gone while it drains gives its slot back", changes: [[step, "      if (view?.online === true) draft.setView", '      for (const lease of draft.durable.leases.values()) if (lease.node === event.node && lease.phase === "draining") draft.end(lease, "declined", null);\n      if (view?.online === true) draft.setView']] },
@@ -57,11 +64,14 @@ export const planted: readonly Planted[] = [
   {
     name: "a sick node's slot is given back",
     changes: [
-      [words, "  } else if (isWell(word)) draft.enter(lease, \"soaking\"", "  } else if (word.healthy || !word.healthy) draft.enter(lease, \"soaking\""],
-      [words, "    if (!isWell(word)) draft.enter(lease, \"checking\", { why", "    if (word === null) draft.enter(lease, \"checking\", { why"],
-      [grants, "if (away !== null || word === undefined || !isWell(word)) {", "if (away !== null || word === undefined) {"],
+      [gates, "  if (!word.healthy) return word.trouble[0] ?? \"it does not say why\";\n", ""],
     ],
   },
+  {
+    name: "a slot is given back although a gate says no",
+    changes: [[gates, "  return gate?.text ?? null;", "  return gate === null ? \"\" : null;"]],
+  },
+  { name: "a word that brings a node back is said once", changes: [[words, "      if (lease.finishedBy) sendFinish(draft, lease);\n", ""]] },
   { name: "cleared while an order can still be acted upon", changes: [[operators, "  if (lease.challenge !== null && waitMs > 0) return", "  if (waitMs > 1e15) return"]] },
   { name: "cleared while an order is under way to a node that speaks", changes: [[operators, "    if (lease.challenge !== null && lease.challenge === word.challenge) return", '    if (lease.challenge === "") return']] },
 

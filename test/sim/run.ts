@@ -1,6 +1,6 @@
 import type { CommitId, LeaseId, NodeName } from "../../shared/ids.ts";
 import { allowedDown } from "../../shared/quorum.ts";
-import type { DrainPolicy, Work } from "../../shared/protocol/lease.ts";
+import type { DrainPolicy, GateReason, Work } from "../../shared/protocol/lease.ts";
 import { InvariantViolation } from "../../hub/coordinator/invariants.ts";
 import { activeRollout, withRollout } from "../../hub/rollout/campaigns.ts";
 import { newRollout } from "../../hub/rollout/plan.ts";
@@ -58,6 +58,8 @@ class Simulation {
   readonly #machines = new Map<string, Machine>();
   #nodes: readonly string[];
   #groups: Readonly<Record<string, GroupSpec>>;
+  /** Whose subsystem is not whole, and whom that keeps from going. */
+  readonly #gated = new Map<string, GateReason["holds"]>();
   #commits = 0;
   #calm = false;
 
@@ -92,6 +94,7 @@ class Simulation {
     this.#push(1_000);
     for (const [index, fault] of this.#scenario.faults.entries()) this.world.after(fault.atMs, () => this.#strike(fault, index));
     for (const lock of this.#scenario.locks) this.#lockLoop(lock);
+    if (this.#scenario.mesh) this.#lookAround();
     this.world.run(TROUBLE_MS);
     this.#mend();
     this.#mustComeRight();
@@ -107,6 +110,8 @@ class Simulation {
         drift,
         crashes: this.#scenario.crashes.agent,
         say: (node, word) => this.#network.carry(node, () => this.hub.handle({ kind: "word", node: node as NodeName, word })),
+        gates: (node) => this.#gatesOf(node),
+        tellUpdates: (node, needed) => this.#network.carry(node, () => this.hub.heard(node, needed)),
         lost: (node) => {
           const noticedMs = this.#network.isCut(node) ? NOTICED_MS : this.world.chance.between(10, this.world.chance.happens(0.3) ? NOTICED_MS : 2_000);
           this.world.after(noticedMs, () => {
@@ -147,6 +152,11 @@ class Simulation {
       case "sick":
         this.#machine(fault.node).health({ healthy: false, trouble: ["a service has failed"] });
         world.after(fault.forMs, () => this.#machine(fault.node).health({ healthy: true, trouble: [] }));
+        return;
+      case "gate":
+        this.#gated.set(fault.node, fault.holds);
+        this.#gateChanged(fault.node);
+        world.after(fault.forMs, () => this.#ungate(fault.node));
         return;
       case "cordon":
         this.#machine(fault.node).health({ cordonedBy: "somebody" });
@@ -215,6 +225,30 @@ class Simulation {
         this.#script(fault.node, `s${index}`, fault.forMs);
         return;
     }
+  }
+
+  #gatesOf(node: string): readonly GateReason[] {
+    const holds = this.#gated.get(node);
+    const missed = this.#scenario.mesh && this.#nodes.includes(node) ? this.#nodes.filter((other) => other !== node && this.#machines.get(other)?.serves === false) : [];
+    return [...(holds === undefined ? [] : [{ text: "a gate says no", holds, missing: [] }]), ...missed.map((other): GateReason => ({ text: `the session with ${other} is not up`, holds: "others", missing: [other] }))];
+  }
+
+  #ungate(node: string): void {
+    this.#gated.delete(node);
+    this.#gateChanged(node);
+  }
+
+  #gateChanged(node: string): void {
+    const holds = this.#gated.get(node);
+    this.observer.gated(node, holds !== undefined && holds !== "itself");
+    this.#machines.get(node)?.look();
+  }
+
+  /** Who misses somebody finds out sooner or later. */
+  #lookAround(seen = ""): void {
+    const missed = this.#nodes.filter((node) => this.#machines.get(node)?.serves === false).join(" ");
+    if (missed !== seen) for (const machine of this.#machines.values()) machine.look();
+    this.world.after(this.world.chance.between(2_000, 15_000), () => this.#lookAround(missed));
   }
 
   #strikeAt(node: string, { forMs, then, everyMs }: Extract<Fault, { do: "moment" }>): void {
@@ -348,6 +382,7 @@ class Simulation {
     hub.failingChecks = [];
     hub.start();
     hub.handle({ kind: "checks", failing: [] });
+    for (const node of [...this.#gated.keys()]) this.#ungate(node);
     for (const machine of this.#machines.values()) machine.revive();
     this.#push(1_000);
     for (const what of [...hub.durable.holds.keys()]) hub.handle({ kind: "unhold", what, by: "ada" });
@@ -365,7 +400,8 @@ class Simulation {
       const holding = this.#holding();
       if (rollout === null && holding.length > 0) this.#rollout(`y-${world.nowMs}`, "change", holding);
       for (const lease of hub.durable.leases.values()) {
-        if (lease.work.do === "hold" && lease.holder === "agent") hub.handle({ kind: "finish", id: lease.id, by: "ada" });
+        // Whoever has been told to come back is not told twice by a person.
+        if (lease.work.do === "hold" && lease.holder === "agent" && !lease.finishedBy) hub.handle({ kind: "finish", id: lease.id, by: "ada" });
         // A script whose slot came back out of an old database is long over.
         if (lease.stuck !== null || (lease.holder === "script" && world.nowMs > TROUBLE_MS + 2 * 60_000)) this.#clear(lease.id);
       }

@@ -1,3 +1,4 @@
+import type { GateReason } from "../../shared/protocol/lease.ts";
 import { Chance } from "./random.ts";
 
 /** What a seed stands for: a cluster, the hour in which things go wrong, and what goes wrong when. */
@@ -12,6 +13,8 @@ export interface Scenario {
   /** The probability of a crash at each write, of hub and of agents. */
   readonly crashes: { readonly hub: number; readonly agent: number };
   readonly faults: readonly Fault[];
+  /** Each looks for the others, as with routers and their sessions, and says whom it misses. */
+  readonly mesh: boolean;
   /** How fast the monotonic clocks of the nodes run, in the order of nodes. */
   readonly drift: readonly number[];
 }
@@ -27,6 +30,7 @@ export type Fault = { readonly atMs: number } & (
   | { readonly do: "power"; readonly node: string; readonly awayMs: number }
   | { readonly do: "agent-crash"; readonly node: string; readonly awayMs: number }
   | { readonly do: "sick"; readonly node: string; readonly forMs: number }
+  | { readonly do: "gate"; readonly node: string; readonly holds: GateReason["holds"]; readonly forMs: number }
   | { readonly do: "cordon"; readonly node: string; readonly forMs: number }
   | { readonly do: "hub-crash"; readonly awayMs: number }
   | { readonly do: "hub-restore"; readonly awayMs: number; readonly ageMs: number }
@@ -105,7 +109,9 @@ export function scenarioOf(seed: number): Scenario {
     for (let index = chance.between(1, 3); index > 0; index--) add({ atMs: at(), do: "rollout", kind: chance.pick(["update", "reboot", "change"]) });
     for (let index = some(bad.people, 4); index > 0; index--) add({ atMs: at(), do: "steer", what: chance.pick(["halt", "resume", "resume", "cancel"]) });
   }
-  return { seed, nodes, locks, groups, network, crashes, faults: faults.toSorted((a, b) => a.atMs - b.atMs), drift };
+  const mesh = chance.happens(0.3);
+  for (let index = some(chance.happens(0.3), 3); index > 0; index--) add({ atMs: at(), do: "gate", node: chance.pick(nodes), holds: chance.pick(["others", "itself", "all"]), forMs: chance.between(10_000, 200_000) });
+  return { seed, nodes, mesh, locks, groups, network, crashes, faults: faults.toSorted((a, b) => a.atMs - b.atMs), drift };
 }
 
 /** Most are of the length that hurts: an order that was held up is good for less than a minute. */
