@@ -14,7 +14,6 @@ import { lookOutside } from "../bmc/power.ts";
 import type { Checks } from "../checks/checks.ts";
 import type { Coordination, Word } from "../coordination.ts";
 import { Budget } from "../coordinator/budget.ts";
-import { leaseOf } from "../coordinator/down.ts";
 import { standingGates } from "../coordinator/gates.ts";
 import type { CoordinatorStore } from "../coordinator/run.ts";
 import { Runner } from "../coordinator/run.ts";
@@ -22,7 +21,6 @@ import type { Answer, Effect, Member, Patience, Terms } from "../coordinator/sta
 import { EVERYWHERE } from "../coordinator/state.ts";
 import type { Campaigns } from "./campaigns.ts";
 import { activeRollout, withRollout } from "./campaigns.ts";
-import { waitingWhy } from "./changes.ts";
 import { Conductor } from "./conductor.ts";
 import type { Policy } from "./plan.ts";
 import type { DesiredPolicy } from "./policy.ts";
@@ -30,7 +28,8 @@ import { policyOf } from "./policy.ts";
 import { newRollout, planOf } from "./plan.ts";
 import { cancelled, resumed } from "./step.ts";
 import type { Scene } from "./view.ts";
-import { denialView, groupViews, holdViews, leaseView, requestView, rolloutDenials, rolloutView, updatesView } from "./view.ts";
+import { denialView, groupViews, holdViews, leaseView, requestView, rolloutView, updatesView } from "./view.ts";
+import { whyOf } from "./why.ts";
 
 export interface ServiceParts {
   readonly clock: Clock;
@@ -212,25 +211,7 @@ export class CoordinationService implements Coordination {
     const scene = this.#scene();
     const node = name as NodeName;
     if (!scene.state.durable.members.has(node)) return null;
-    const budget = new Budget(scene.state, scene.now, scene.patience);
-    const lease = leaseOf(scene.state, node);
-    const request = [...scene.state.durable.requests.values()].find((each) => each.node === node);
-    const rollout = activeRollout(scene.campaigns);
-    const going = rollout?.nodes.find((each) => each.node === node);
-    const expectedAt = rollout === null || going === undefined ? null : (rolloutView(rollout, scene, budget).nodes.find((each) => each.node === node)?.expectedAt ?? null);
-    const change = lease === undefined ? waitingWhy(this.#policy(), scene.state, scene.campaigns, node, scene.now) : null;
-    const behind = this.#conductor.behind(node);
-    const first = [change, behind].flatMap((each) => (each === null ? [] : [{ ...each, sinceMs: null }]));
-    const denials = rollout !== null && going !== undefined && (going.state === "waiting" || going.state === "asked") ? rolloutDenials(going, rollout, scene, budget) : [...first, ...budget.denials({ node, despiteChecks: request?.despiteChecks ?? false }).filter(({ code }) => lease === undefined || code !== "leased")];
-    const asked = request !== undefined || going?.state === "waiting" || going?.state === "asked";
-    return {
-      node,
-      headline: first[0] !== undefined && lease === undefined && !asked ? first[0].text : headline(node, lease === undefined ? null : leaseView(lease), asked, denials.map(({ text }) => text)),
-      denials: denials.map(denialView),
-      lease: lease === undefined ? null : leaseView(lease),
-      request: request === undefined ? null : requestView(request, budget),
-      expectedAt,
-    };
+    return whyOf(node, scene, this.#policy(), this.#conductor.behind(node));
   }
 
   // What people ask for.
@@ -419,13 +400,6 @@ function tellPower({ power, log, note, clock }: ServiceParts, node: NodeName): v
       await note({ atMs: clock.nowMs(), actor: "hub", action: "power", subject: node, detail: text });
     })
     .catch((error: unknown) => log.error({ err: error, node }, "could not look at a node's power"));
-}
-
-function headline(node: string, lease: ReturnType<typeof leaseView> | null, asked: boolean, reasons: readonly string[]): string {
-  if (lease?.stuck != null) return `${node} is stuck: ${lease.stuck.why}`;
-  if (lease !== null) return `${node} is ${lease.phase === "confirmed" ? "at work" : lease.phase}, for ${lease.by}${lease.progress === "" ? "" : `: ${lease.progress}`}`;
-  if (reasons.length === 0) return asked ? `nothing stands in the way of ${node}: it goes in a moment` : `nobody has asked for ${node}; it could go now`;
-  return asked ? `${node} waits: ${reasons[0]}` : `nobody has asked for ${node}, and it could not go now: ${reasons[0]}`;
 }
 
 function wordOf(answer: Answer): Word {
