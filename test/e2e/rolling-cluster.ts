@@ -130,6 +130,8 @@ services:
     enabled: true
     running: true
 ${vip ? "  keepalived.service:\n    enabled: true\n    running: true\n" : ""}drain:
+  gates:
+    disks: {command: [sh, -c, "! cat /run/even-disks-rebuild 2>&1"]}
   units:
     even-web.service: {order: 20}
 ${vip ? `    keepalived.service: {order: 10}\n${vipDrain}` : ""}`;

@@ -119,3 +119,29 @@ test("a hold keeps everything as it is, until it is lifted", async () => {
   expect(await lab.bootId("n1")).not.toBe(boot);
   await cluster.isQuiet();
 });
+
+test("a node's own gate keeps it from going, however old what the hub knows of it; a person's word goes in spite of it", async () => {
+  const { lab, cupboard } = cluster;
+  const why = async () => JSON.stringify(await cupboard.api("/nodes/n1/why"));
+  const boot = await lab.bootId("n1");
+  await lab.shell("n1", "echo 3 disks are rebuilding > /run/even-disks-rebuild");
+  // The hub has not heard of it yet, and the node says no by itself.
+  await cupboard.api("/nodes/n1/reboot", { why: "new kernel" });
+  await until("n1 to say no", why, (text) => text.includes("nothing was drained: the gate disks says no: 3 disks are rebuilding"));
+  await until("the hub to know", why, (text) => text.includes("n1 must not go now: the gate disks says no: 3 disks are rebuilding"));
+  expect((await cluster.summary()).gates.map(({ node }) => node)).toEqual(["n1"]);
+  expect(JSON.stringify(await cupboard.api("/nodes/n2/why"))).toContain("it could go now");
+  await cupboard.api("/nodes/n1/reboot", { why: "new kernel", despiteChecks: true });
+  await until("n1 to have rebooted", async () => ({ ...(await cluster.summary()), boot: await lab.bootId("n1").catch(() => boot) }), (seen) => seen.leases.length === 0 && seen.requests.length === 0 && seen.boot !== boot, 120_000);
+  await cluster.isQuiet();
+});
+
+test("a node that has rebooted, and still needs a reboot, halts the rollout", async () => {
+  const { lab, cupboard } = cluster;
+  await lab.shell("n1", "echo 'f /run/reboot-required' > /etc/tmpfiles.d/even.conf");
+  await cupboard.api("/rollouts", { kind: "reboot" });
+  const { halt, nodes } = await cluster.reaches("halted");
+  expect(halt?.why).toMatch(/^n1 failed: it has rebooted, and still needs a reboot: .*reboot-required/);
+  expect(nodes.map(({ state }) => state)).toEqual(["failed", "waiting", "waiting"]);
+  await lab.shell("n1", "rm /etc/tmpfiles.d/even.conf /run/reboot-required");
+});
