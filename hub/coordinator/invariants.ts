@@ -21,7 +21,7 @@ export function assertInvariants(before: State, event: Event, { state: after }: 
       if (was !== undefined && (was.node !== lease.node || was.holder !== lease.holder)) fail(`lease ${id} changed hands`);
       const isNew = was === undefined && (lease.phase === "draining" || lease.phase === "held") && (event.kind !== "word" || before.durable.requests.has(id) || (lease.phase === "draining" && event.word.lease?.lease !== id));
       if (isNew) withinBudget(after, lease, event, patience, fail, null, after.durable.leases);
-      if (isNew && !lease.despiteChecks) pastNoGate(after, lease, fail);
+      if (isNew && !lease.despiteChecks) pastNoGate(before, after, lease, fail);
       if (was?.phase === "drained" && lease.phase === "confirmed" && !(event.kind === "word" && event.node === lease.node && event.word.lease?.phase !== "drained")) {
         // Whoever got a slot after it, in the same step, was counted with it there.
         withinBudget(after, lease, event, patience, fail, before.volatile.clocks.get(id)?.confirmPing ?? 0, new Map([...before.durable.leases].filter(([each]) => after.durable.leases.has(each))));
@@ -60,8 +60,10 @@ function withinBudget(after: State, lease: Lease, event: Event, patience: Patien
 }
 
 /** Nobody of those that can be heard has said no, unless for want of those that are known to be away. */
-function pastNoGate({ durable, volatile }: State, lease: Lease, fail: (text: string) => never): void {
-  const away = new Set([lease.node, ...[...durable.leases.values()].map(({ node }) => node), ...[...durable.members.values()].filter(({ name, agent }) => agent && volatile.views.get(name)?.online !== true).map(({ name }) => name)]);
+function pastNoGate(before: State, { durable, volatile }: State, lease: Lease, fail: (text: string) => never): void {
+  // Whoever gave his slot back in the same step was away as it was decided.
+  const leased = [...before.durable.leases.values(), ...durable.leases.values()];
+  const away = new Set([lease.node, ...leased.map(({ node }) => node), ...[...durable.members.values()].filter(({ name, agent }) => agent && volatile.views.get(name)?.online !== true).map(({ name }) => name)]);
   for (const node of durable.members.keys()) {
     const view = volatile.views.get(node);
     if (view?.online !== true) continue;

@@ -9,6 +9,7 @@ import { makeLog } from "../../hub/log.ts";
 import { SettingsSchema } from "../../hub/settings.ts";
 import { root } from "../../image/bundle.ts";
 import { ClusterSummary, NodeAddAnswer, NodeDetail } from "../../shared/protocol/api.ts";
+import { CoordinationSummary } from "../../shared/protocol/rollout.ts";
 import type { HubHome } from "./hub-process.ts";
 import type { Lab } from "./lab.ts";
 
@@ -27,6 +28,7 @@ export interface CupboardOptions {
   readonly home?: HubHome;
 }
 
+const CALM_TIMEOUT_MS = 60_000;
 const CONVERGE_TIMEOUT_MS = 120_000;
 const API_TIMEOUT_MS = 30_000;
 
@@ -232,6 +234,17 @@ export class Cupboard {
       }
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
+  }
+
+  /** Resolves when nobody is down and no gate says no, as it is a moment after the last converge; false when that takes too long. */
+  async waitCalm(timeoutMs = CALM_TIMEOUT_MS): Promise<boolean> {
+    const deadlineMs = performance.now() + timeoutMs;
+    while (performance.now() < deadlineMs) {
+      const { groups, gates } = CoordinationSummary.parse(await this.api("/coordination"));
+      if (gates.length === 0 && groups.every(({ down }) => down.length === 0)) return true;
+      await new Promise((resolve) => setTimeout(resolve, 250));
+    }
+    return false;
   }
 
   async cluster(): Promise<ClusterSummary> {

@@ -101,6 +101,8 @@ async function main(): Promise<void> {
           await present(cupboard).waitConverged((message) => {
             if (task.output !== message) task.output = message;
           });
+          task.output = "all have converged, and look how their neighbours are";
+          await present(cupboard).waitCalm();
         },
       },
     ],

@@ -92,6 +92,11 @@ export class Machine {
     return record !== null && record.phase !== "back" && record.phase !== "declined";
   }
 
+  /** What it has said of others' going is looked at again and again. */
+  get saysNo(): boolean {
+    return (this.#memory?.health.gates ?? []).length > 0;
+  }
+
   /** Whether others see it in their midst. */
   get serves(): boolean {
     return this.#on && !this.#dead && !this.#isAway;

@@ -1,15 +1,13 @@
 import type { CommitId, LeaseId, NodeName } from "../../shared/ids.ts";
 import { allowedDown } from "../../shared/quorum.ts";
-import type { DrainPolicy, GateReason, Work } from "../../shared/protocol/lease.ts";
+import type { GateReason } from "../../shared/protocol/lease.ts";
 import { InvariantViolation } from "../../hub/coordinator/invariants.ts";
-import { activeRollout, withRollout } from "../../hub/rollout/campaigns.ts";
-import { newRollout } from "../../hub/rollout/plan.ts";
-import type { Rollout } from "../../hub/rollout/state.ts";
-import { cancelled, resumed } from "../../hub/rollout/step.ts";
-import { Hub, policyOf } from "./hub.ts";
+import { activeRollout } from "../../hub/rollout/campaigns.ts";
+import { Hub } from "./hub.ts";
 import { Machine } from "./machine.ts";
 import { Network } from "./network.ts";
 import { Observer, Violation } from "./observer.ts";
+import { People } from "./people.ts";
 import type { Fault, GroupSpec, Scenario } from "./scenario.ts";
 import { CALM_MS, TROUBLE_MS } from "./scenario.ts";
 import { World } from "./world.ts";
@@ -45,7 +43,6 @@ export function simulate(scenario: Scenario, traced = false): Outcome {
   return { failure, foundBy, timeline: simulation.world.trace ?? [], steps: simulation.hub.steps, downs: simulation.observer.downs, struck: simulation.world.struck };
 }
 
-const drain: DrainPolicy = { timeoutMs: 60_000, onTimeout: "undo" };
 /** A connection that broke without a goodbye is noticed after this long: one and a half times MQTT's keepalive. */
 const NOTICED_MS = 30_000;
 
@@ -55,6 +52,7 @@ class Simulation {
   readonly hub: Hub;
   readonly #scenario: Scenario;
   readonly #network: Network;
+  readonly #people: People;
   readonly #machines = new Map<string, Machine>();
   #nodes: readonly string[];
   #groups: Readonly<Record<string, GroupSpec>>;
@@ -86,6 +84,7 @@ class Simulation {
     });
     this.#nodes = scenario.nodes;
     this.#groups = scenario.groups;
+    this.#people = new People({ world: this.world, hub: this.hub, observer: this.observer, nodes: () => this.#nodes, isCalm: () => this.#calm });
   }
 
   run(): void {
@@ -93,7 +92,7 @@ class Simulation {
     for (const node of this.#nodes) this.#machine(node).start();
     this.#push(1_000);
     for (const [index, fault] of this.#scenario.faults.entries()) this.world.after(fault.atMs, () => this.#strike(fault, index));
-    for (const lock of this.#scenario.locks) this.#lockLoop(lock);
+    for (const lock of this.#scenario.locks) this.#people.lockLoop(lock);
     if (this.#scenario.mesh) this.#lookAround();
     this.world.run(TROUBLE_MS);
     this.#mend();
@@ -189,10 +188,10 @@ class Simulation {
         this.#push(fault.slowMs, fault.nodes);
         return;
       case "reboot":
-        this.#ask(fault.node, `a${index}`, world.chance.pick(["update", "reboot", "converge"] as const));
+        this.#people.ask(fault.node, `a${index}`, world.chance.pick(["update", "reboot", "converge"] as const));
         return;
       case "hold-node": {
-        this.#ask(fault.node, `a${index}`, "hold");
+        this.#people.ask(fault.node, `a${index}`, "hold");
         world.after(fault.forMs, () => hub.handle({ kind: "finish", id: `a${index}` as LeaseId, by: "ada" }));
         return;
       }
@@ -201,7 +200,7 @@ class Simulation {
         world.after(fault.forMs, () => hub.handle({ kind: "unhold", what: fault.what, by: "ada" }));
         return;
       case "clear":
-        for (const lease of hub.durable.leases.values()) if (lease.node === fault.node) this.#clear(lease.id);
+        for (const lease of hub.durable.leases.values()) if (lease.node === fault.node) this.#people.clear(lease.id);
         return;
       case "abort":
         for (const lease of hub.durable.leases.values()) if (lease.node === fault.node) hub.handle({ kind: "abort", id: lease.id, by: "ada", why: "not now" });
@@ -216,13 +215,13 @@ class Simulation {
         for (const id of [...hub.durable.requests.keys(), ...hub.durable.leases.keys()]) hub.handle({ kind: "withdraw", id, why: "the window is closing" });
         return;
       case "rollout":
-        this.#rollout(`r${index}`, fault.kind);
+        this.#people.rollout(`r${index}`, fault.kind);
         return;
       case "steer":
-        this.#steer(fault.what);
+        this.#people.steer(fault.what);
         return;
       case "script":
-        this.#script(fault.node, `s${index}`, fault.forMs);
+        this.#people.script(fault.node, `s${index}`, fault.forMs);
         return;
     }
   }
@@ -247,7 +246,7 @@ class Simulation {
   /** Who misses somebody finds out sooner or later. */
   #lookAround(seen = ""): void {
     const missed = this.#nodes.filter((node) => this.#machines.get(node)?.serves === false).join(" ");
-    if (missed !== seen) for (const machine of this.#machines.values()) machine.look();
+    for (const machine of this.#machines.values()) if (missed !== seen || machine.saysNo) machine.look();
     this.world.after(this.world.chance.between(2_000, 15_000), () => this.#lookAround(missed));
   }
 
@@ -258,11 +257,11 @@ class Simulation {
     const untilMs = world.nowMs + forMs + 30_000;
     const again = (deed: "clear" | "abort" | "instead"): void => {
       if (world.nowMs > untilMs || this.#calm) return;
-      if (deed === "instead") this.#ask(world.chance.pick(this.#nodes), `i${world.nowMs}`, "reboot");
+      if (deed === "instead") this.#people.ask(world.chance.pick(this.#nodes), `i${world.nowMs}`, "reboot");
       else {
         for (const asked of [...hub.durable.requests.values(), ...hub.durable.leases.values()]) {
           if (asked.node !== node) continue;
-          if (deed === "clear") this.#clear(asked.id);
+          if (deed === "clear") this.#people.clear(asked.id);
           else hub.handle({ kind: "abort", id: asked.id, by: "ada", why: "not now" });
         }
       }
@@ -286,92 +285,6 @@ class Simulation {
     world.after(forMs, () => this.#network.heal(node));
   }
 
-  #rollout(id: string, kind: Rollout["kind"], nodes?: readonly string[]): void {
-    this.hub.alter((campaigns) => {
-      if (activeRollout(campaigns) !== null) return campaigns;
-      return withRollout(campaigns, newRollout(policyOf(this.#nodes), { id, kind, commit: this.hub.durable.commit, startedBy: "ada", nowMs: 0, nodes: nodes as NodeName[] | undefined, window: null }));
-    });
-  }
-
-  #steer(what: "halt" | "resume" | "cancel"): void {
-    this.hub.alter((campaigns) => {
-      const rollout = activeRollout(campaigns);
-      if (rollout === null) return campaigns;
-      if (what === "halt") return rollout.phase === "running" ? withRollout(campaigns, { ...rollout, phase: "halted", halt: { atMs: 0, node: null, why: "not now", cure: "" } }) : campaigns;
-      if (what === "cancel") {
-        const ended = cancelled(rollout, 0);
-        return "refused" in ended ? campaigns : withRollout(campaigns, ended.rollout);
-      }
-      const next = resumed(rollout, "retry");
-      return "refused" in next ? campaigns : withRollout(campaigns, next);
-    });
-    if (what !== "cancel") return;
-    for (const asked of [...this.hub.durable.requests.values()]) if (asked.rollout !== null) this.hub.handle({ kind: "withdraw", id: asked.id, why: "the rollout was cancelled" });
-  }
-
-  #clear(id: LeaseId): void {
-    const lease = this.hub.durable.leases.get(id);
-    if (lease === undefined || lease.holder === "fleetlock" || (lease.holder === "script" && !this.#calm)) return;
-    this.hub.handle({ kind: "clear", id, by: "ada", why: "I have looked" });
-  }
-
-  #ask(node: string, id: string, work: Work["do"]): boolean {
-    const todo: Record<typeof work, Work> = { update: { do: "update", order: { scope: "all", exclude: [], deferDays: 0, pinned: null, reboot: "required" } }, reboot: { do: "reboot" }, converge: { do: "converge" }, hold: { do: "hold" } };
-    const request = {
-      id: id as LeaseId,
-      node: node as NodeName,
-      work: todo[work],
-      drain,
-      soakMs: 15_000,
-      expectedMs: 300_000,
-      by: "ada",
-      rollout: null,
-      despiteChecks: false,
-    };
-    return this.hub.handle({ kind: "request", request }).ok;
-  }
-
-  /** A person's script takes the slot, hurts the node for a while, and gives the slot back. */
-  #script(node: string, id: string, forMs: number): void {
-    const answer = this.hub.handle({ kind: "take", id: id as LeaseId, node: node as NodeName, holder: "script", by: "ada", soakMs: 0 });
-    if (!answer.ok) {
-      // Without an answer the slot may be taken or not: it is given back in any case.
-      if (answer.denials.length === 0) this.#giveBack(node, "script", id);
-      return;
-    }
-    this.observer.took(id, node);
-    this.observer.down(node, id);
-    this.world.after(forMs, () => {
-      this.observer.restored(node, id);
-      this.#giveBack(node, "script", id);
-    });
-  }
-
-  /** Again and again until the hub has heard it; only then does the holder go on. */
-  #giveBack(node: string, holder: "script" | "fleetlock", id: string | null, heard = (): void => {}): void {
-    const answer = this.hub.handle({ kind: "give-back", node: node as NodeName, holder, id: id as LeaseId | null, by: "ada" });
-    if (answer.ok) heard();
-    else this.world.after(5_000, () => this.#giveBack(node, holder, id, heard));
-  }
-
-  /** Zincati: asks until it gets the slot, reboots, and says that it has started, until somebody hears it. */
-  #lockLoop(name: string): void {
-    const { world } = this;
-    world.after(world.chance.between(20_000, 90_000), () => {
-      // It says so at each start, whether it remembers a slot or not.
-      if (this.#calm) return this.#giveBack(name, "fleetlock", null);
-      const id = `f${world.nowMs}` as LeaseId;
-      const answer = this.hub.handle({ kind: "take", id, node: name as NodeName, holder: "fleetlock", by: name, soakMs: 5_000 });
-      if (!answer.ok || answer.lease === undefined) return this.#lockLoop(name);
-      this.observer.took(answer.lease, name);
-      this.observer.down(name, answer.lease);
-      world.after(world.chance.between(10_000, 60_000), () => {
-        this.observer.restored(name);
-        this.#giveBack(name, "fleetlock", null, () => this.#lockLoop(name));
-      });
-    });
-  }
-
   #mend(): void {
     const { world, hub } = this;
     world.say("", () => "* the trouble is over");
@@ -393,17 +306,17 @@ class Simulation {
     const { world, hub } = this;
     const operator = (): void => {
       const rollout = activeRollout(hub.campaigns);
-      if (rollout?.phase === "halted") this.#steer("resume");
+      if (rollout?.phase === "halted") this.#people.steer("resume");
       // Who may never go is not waited for.
-      if (rollout?.nodes.some(({ node, state }) => (state === "waiting" || state === "asked") && this.#nodes.includes(node) && !this.#mayGo(node)) === true) this.#steer("cancel");
+      if (rollout?.nodes.some(({ node, state }) => (state === "waiting" || state === "asked") && this.#nodes.includes(node) && !this.#mayGo(node)) === true) this.#people.steer("cancel");
       // What was cancelled, or failed before, does not begin by itself again.
       const holding = this.#holding();
-      if (rollout === null && holding.length > 0) this.#rollout(`y-${world.nowMs}`, "change", holding);
+      if (rollout === null && holding.length > 0) this.#people.rollout(`y-${world.nowMs}`, "change", holding);
       for (const lease of hub.durable.leases.values()) {
         // Whoever has been told to come back is not told twice by a person.
         if (lease.work.do === "hold" && lease.holder === "agent" && !lease.finishedBy) hub.handle({ kind: "finish", id: lease.id, by: "ada" });
         // A script whose slot came back out of an old database is long over.
-        if (lease.stuck !== null || (lease.holder === "script" && world.nowMs > TROUBLE_MS + 2 * 60_000)) this.#clear(lease.id);
+        if (lease.stuck !== null || (lease.holder === "script" && world.nowMs > TROUBLE_MS + 2 * 60_000)) this.#people.clear(lease.id);
       }
       world.after(30_000, operator);
     };
@@ -413,7 +326,7 @@ class Simulation {
     const asked = wanted.map((node) => `z-${node}`);
     const deadlineMs = TROUBLE_MS + CALM_MS + wanted.length * 4 * 60_000;
     while (world.nowMs < deadlineMs) {
-      for (const [index, node] of wanted.entries()) if (!hub.durable.ended.has(asked[index] as LeaseId)) this.#ask(node, asked[index] ?? "", "reboot");
+      for (const [index, node] of wanted.entries()) if (!hub.durable.ended.has(asked[index] as LeaseId)) this.#people.ask(node, asked[index] ?? "", "reboot");
       world.run(world.nowMs + 20_000);
       if (activeRollout(hub.campaigns) === null && asked.every((id) => hub.durable.ended.get(id as LeaseId)?.how === "released") && hub.durable.leases.size === 0 && this.#holding().length === 0) break;
     }
