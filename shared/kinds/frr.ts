@@ -15,6 +15,8 @@ import type { At } from "./managed-file.ts";
 /** A resource of its own, so that what is refused is no reason to put back other changes of the network. */
 const CHECK: ResourceId = "frr/check";
 const DAEMONS = "/etc/frr/daemons";
+/** zebra takes over what the kernel has as it starts, and after a boot that is off, whatever the file says by saying nothing. */
+const SYSCTL = "/etc/sysctl.d/60-evenkeel-frr.conf";
 const ENABLED = `/etc/systemd/system/multi-user.target.wants/${UNIT}`;
 
 /** 0.7 s for a small configuration; each changed line is a call of vtysh. */
@@ -25,6 +27,7 @@ interface Facts {
   readonly conf: At;
   readonly daemons: At;
   readonly script: At;
+  readonly sysctl: At;
   /** /etc/frr/daemons as it is, or null: FRR is not installed. */
   readonly daemonsText: string | null;
   readonly hasReloader: boolean;
@@ -44,16 +47,17 @@ export const frr = defineKind({
   async observe(want, probe, owned): Promise<Facts> {
     const daemonsText = await probe.readText(DAEMONS);
     const wanted = isWanted(want);
-    const [accounts, conf, daemons, script, reloader, enabled, running] = await Promise.all([
+    const [accounts, conf, daemons, script, sysctl, reloader, enabled, running] = await Promise.all([
       readAccounts(probe),
       lookAt(probe, CONF, wanted ? { content: bytes(renderConf(want)) } : {}),
       lookAt(probe, DAEMONS, daemonsText === null || !wanted ? {} : { content: bytes(withDaemons(daemonsText, daemonsOf(want))) }),
       lookAt(probe, SCRIPT, wanted ? { content: bytes(scriptText) } : {}),
+      lookAt(probe, SYSCTL, wanted ? { content: bytes(forwardingText(want)) } : {}),
       probe.stat(RELOADER),
       probe.stat(ENABLED),
       daemonsText === null || (!wanted && owned.size === 0) ? null : probe.run(["vtysh", "-c", "show running-config"], { timeoutMs: SHOW_TIMEOUT_MS }),
     ]);
-    return { accounts, conf, daemons, script, daemonsText, hasReloader: reloader !== null, isEnabled: enabled !== null, running };
+    return { accounts, conf, daemons, script, sysctl, daemonsText, hasReloader: reloader !== null, isEnabled: enabled !== null, running };
   },
 
   plan(want, facts, owned) {
@@ -74,6 +78,10 @@ const readBack: Act = { doing: "having FRR read its earlier configuration", argv
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 
+function forwardingText({ forwarding: { ipv4, ipv6 } }: FrrWant): string {
+  return `# Kept by evenkeel (section frr). What is written here by hand is overwritten.\nnet.ipv4.ip_forward = ${ipv4 ? 1 : 0}\nnet.ipv6.conf.all.forwarding = ${ipv6 ? 1 : 0}\n`;
+}
+
 /** A section that says nothing but how to drain wants nothing. */
 function isWanted(want: FrrWant): boolean {
   const filled = (of: object): boolean => Object.keys(of).length > 0;
@@ -88,12 +96,13 @@ function planFiles(want: FrrWant, facts: Facts, owned: Owned): Step[] {
   const daemons = planDaemons(want, facts, owned);
   const conf = planFile({ path: CONF, content: bytes(text), mode: 0o640, owner: "frr", group: "frr" }, facts.conf, context(CONF, { impact: "network", needs: [CHECK, `frr/${DAEMONS}`], ...sensitive }));
   const script = planFile({ path: SCRIPT, content: bytes(scriptText), mode: 0o755, owner: "root", group: "root" }, facts.script, context(SCRIPT, {}));
+  const sysctl = planFile({ path: SYSCTL, content: bytes(forwardingText(want)), mode: 0o644, owner: "root", group: "root" }, facts.sysctl, context(SYSCTL, {}));
   const check: Step = { resource: CHECK, needs: [`frr/${SCRIPT}`], why: "FRR has to accept the new configuration before it is put in place", impact: "none", do: "run", argv: [SCRIPT, "check"], timeoutMs: SHOW_TIMEOUT_MS, input: text };
   const isUp = facts.running?.code === 0;
   const difference = isUp ? compare(text, facts.running?.stdout ?? "") : null;
   const drifted = difference !== null && difference.missing.length + difference.extra.length > 0;
   const reload: Step[] = difference !== null && drifted ? [{ resource, needs: [`frr/${DAEMONS}`], why: sayDifference(difference), impact: "network", do: "run", argv: [SCRIPT, "reload"], timeoutMs: RELOAD_TIMEOUT_MS, undo: readBack }] : [];
-  return [...script, ...(conf.some((step) => step.do === "write") ? [check] : []), ...daemons, ...conf, ...reload];
+  return [...script, ...(conf.some((step) => step.do === "write") ? [check] : []), ...daemons, ...conf, ...reload, ...sysctl];
 }
 
 /**
@@ -144,6 +153,6 @@ function prune(facts: Facts, owned: Owned): Step[] {
     ...(before?.enabled === false && facts.isEnabled ? [{ ...unit, impact: "none", action: "disable" } as const] : []),
     ...(before === null ? [] : [{ resource: unit.resource, why: unit.why, impact: "none", removes: true, release: true, do: "run", argv: ["true"], timeoutMs: 10_000 } as const]),
     ...files,
-    ...(owned.has(SCRIPT) ? [restoreStep(`frr/${SCRIPT}`, SCRIPT, owned.get(SCRIPT))] : []),
+    ...[SYSCTL, SCRIPT].flatMap((path) => (owned.has(path) ? [restoreStep(`frr/${path}`, path, owned.get(path))] : [])),
   ];
 }

@@ -61,7 +61,9 @@ test("a second look finds nothing to do, with one process for all units and one 
 });
 
 test("an update with reboots rolls through it, the container moves out of its way, and of 100 requests a second not one is lost", { timeout: 900_000 }, async () => {
-  await until("everything to be well", summary, ({ leases, groups }) => leases.length === 0 && groups.length > 0 && groups.every(({ down }) => down.length === 0), 120_000);
+  await until("everything to be well", summary, ({ leases, groups, gates }) => leases.length === 0 && gates.length === 0 && groups.length > 0 && groups.every(({ down }) => down.length === 0), 120_000);
+  const repairs = () => Promise.all(nodes.map(async (node) => (await cupboard.node(node)).driftRepairs24h));
+  const before = await repairs();
   const boots = await Promise.all(nodes.map((node) => lab.bootId(node)));
   await lab.publish("even-tool", "2.0", { reboot: true });
   const caller = new Caller(shop, 100);
@@ -82,6 +84,7 @@ test("an update with reboots rolls through it, the container moves out of its wa
   expect(ended).toMatchObject({ phase: "done", halt: null, nodes: [{ state: "done" }, { state: "done" }, { state: "done" }] });
   expect((await Promise.all(nodes.map((node) => lab.bootId(node)))).filter((boot) => boots.includes(boot))).toEqual([]);
   expect(await Promise.all(nodes.map((node) => sh(node, "dpkg-query -W -f '${Version}' even-tool")))).toEqual(["2.0", "2.0", "2.0"]);
+  expect(await repairs(), "what a reboot leaves behind is no drift").toEqual(before);
   expect(seen.has("n1")).toBe(false);
   expect(await c1("n2")).toMatchObject({ location: "n1", status: "Running" });
   console.log(`${caller.answered} requests while three nodes rebooted, ${caller.missed.length} lost`);

@@ -29,7 +29,7 @@ export class Network {
     if (cut === undefined) return;
     this.#cuts.delete(node);
     const { chance } = this.#world;
-    for (const deliver of cut.waiting) this.#world.after(chance.happens(0.3) ? chance.between(500, 15_000) : chance.between(1, 500), deliver);
+    for (const deliver of cut.waiting) this.#world.after(chance.happens(0.3) ? chance.between(500, chance.happens(0.3) ? 60_000 : 15_000) : chance.between(1, 500), deliver);
     this.#onHeal(node);
   }
 

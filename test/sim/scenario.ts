@@ -96,7 +96,7 @@ export function scenarioOf(seed: number): Scenario {
   for (let index = some(bad.people, 2); index > 0; index--) add({ atMs: at(), do: "window" });
   for (let index = some(bad.people, 2); index > 0; index--) add({ atMs: at(), do: "script", node: chance.pick(nodes), forMs: chance.between(2_000, 100_000) });
   for (let index = bad === duel ? chance.between(4, 10) : some(bad.moments, 4); index > 0; index--) {
-    const then = chance.pick<readonly Deed[]>([["instead"], ["clear", "instead"], ["clear", "instead"], ["abort", "instead"], ["abort", "instead"], ["hub-restore", "instead"], ["hub-restore", "abort"], ...(bad === duel ? [["hub-restore", "instead"] as const, ["hub-restore", "instead"] as const] : [])]);
+    const then = chance.pick<readonly Deed[]>([["instead"], ["clear", "instead"], ["clear", "instead"], ["abort", "instead"], ["abort", "instead"], ["hub-restore", "instead"], ["hub-restore", "abort"], ...(bad === duel ? [["hub-restore", "instead"] as const, ["hub-restore", "instead"] as const, ["abort", "hub-restore"] as const] : [])]);
     add({ atMs: at(), do: "moment", ...worst(chance, then), then, everyMs: chance.between(500, 8_000) });
   }
   memberships(chance, nodes, groups, some(bad.members, 5), add);
