@@ -39,6 +39,7 @@ const SORTS = [
   "clock",
   "cordon",
   "cut",
+  "gate",
   "hold",
   "hold-node",
   "hub dies after a write",
