@@ -144,6 +144,13 @@ describe("a whole plan", () => {
     expect(whole(refused("no-node"))).toMatchObject([{ resource: "kubernetes/api", do: "fail", message: "it says no-node" }]);
   });
 
+  test("of a server that the cluster knows by another name says so, and applies the cluster's manifests all the same", () => {
+    const manifests = { web: "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web, namespace: default}\n" };
+    const steps = kubernetes.plan(want("n1", { manifests }), { member, account: facts(), node: refused("no-node"), applied: { ok: true, inventory: null } }, new Map(), new Map());
+    expect(steps.find(({ do: does }) => does === "fail")).toMatchObject({ resource: "kubernetes/api", message: "it says no-node" });
+    expect(steps.some((step) => step.do === "run" && step.input?.includes("ConfigMap") === true)).toBe(true);
+  });
+
   test("does not try labels with an account that is refused", () => {
     expect(whole(refused("unauthorized"), { labels: { disk: "ssd" } })).toMatchObject([{ resource: "kubernetes/account", do: "ask" }]);
   });

@@ -55,13 +55,15 @@ export const kubernetes = defineKind({
     // Nothing is to be done there now: it is said when the node is to go, and its other sections are not held up.
     if (facts.applied === null && facts.node?.ok === false && facts.node.refusal === "away" && !wantsOfNode(want, owned)) return membership;
     const unread = [facts.node, facts.applied].find((read) => read !== null && !read.ok);
-    if (unread !== undefined && unread !== null && !unread.ok) return [...membership, { resource: "kubernetes/api", why: "cannot be asked", impact: "none", do: "fail", message: unread.message }];
+    // What the node is called there concerns nothing that is the whole cluster's.
+    const manifests = facts.applied?.ok === true ? withClaim(planManifests(want, facts.applied.inventory), want, owned) : [];
+    if (unread !== undefined && unread !== null && !unread.ok) return [...membership, { resource: "kubernetes/api", why: "cannot be asked", impact: "none", do: "fail", message: unread.message }, ...manifests];
     const live = facts.node?.ok === true ? facts.node.value : null;
     return [
       ...membership,
       ...planUpgrade(want, live?.status.nodeInfo?.kubeletVersion ?? null),
       ...(live === null ? [] : planNode(want, live, new Set(owned.keys()))),
-      ...(facts.applied?.ok === true ? withClaim(planManifests(want, facts.applied.inventory), want, owned) : []),
+      ...manifests,
     ];
   },
 

@@ -125,7 +125,7 @@ export class Machine {
       ]),
       ...cards.flatMap(({ id, cable }, at): Part[] => [
         ["netdev", `hubport,id=port-${id},hubid=${cable}`],
-        ["device", `virtio-net-pci,id=${id},netdev=port-${id},mac=${this.mac(id)},addr=${slot(16 + at)}`],
+        ["device", `virtio-net-pci,id=${id},netdev=port-${id},mac=${this.mac(id)},speed=1000,duplex=full,addr=${slot(16 + at)}`],
       ]),
     ];
   }
