@@ -97,7 +97,7 @@ export class Conductor implements Companion<Campaigns> {
       updates: this.updates,
       looked: asked?.heard ?? new Set<NodeName>(),
       lookedLongEnough: asked !== null && now.monoMs - asked.atMonoMs > LOOK_PATIENCE_MS,
-      sinceTurn: this.#sinceTurn(now.monoMs),
+      sinceTurn: this.sinceTurn(now.monoMs),
       quietMs: this.#quietSinceMonoMs === null ? 0 : now.monoMs - this.#quietSinceMonoMs,
       behindCanary: behindCanary(this.#policy, this.#course.view),
       durations: campaigns.durations,
@@ -109,7 +109,8 @@ export class Conductor implements Companion<Campaigns> {
     return { extra: campaigns, events: advanced.wishes.flatMap(eventOf), effects: [...made, ...advanced.wishes.flatMap((wish) => noteOf(wish, rollout))] };
   }
 
-  #sinceTurn(monoMs: number): ReadonlyMap<NodeName, "spoken" | "silent"> {
+  /** Whether those whose turn is over have said anything of their updates since; who was silent for too long is not waited for. */
+  sinceTurn(monoMs: number): ReadonlyMap<NodeName, "spoken" | "silent"> {
     const since = new Map<NodeName, "spoken" | "silent">();
     for (const [node, { overMonoMs, hasSpoken }] of this.#turns) {
       if (hasSpoken) since.set(node, "spoken");

@@ -167,6 +167,7 @@ export class CoordinationService implements Coordination {
       now: this.#runner.now(),
       patience: this.#parts.patience,
       updates: this.#conductor.updates,
+      sinceTurn: this.#conductor.sinceTurn(this.#runner.now().monoMs),
       counts: ({ id, counts }) => Object.entries(this.#parts.checks.countsOf(id) ?? counts).map(([check, { looked, failed }]) => ({ check, looked, failed })),
     };
   }

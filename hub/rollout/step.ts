@@ -139,7 +139,7 @@ class Turn {
     return `it has rebooted, and still needs a reboot: ${reboot.why[0] ?? "it does not say why"}`;
   }
 
-  /** Why nobody goes although it is somebody's turn: those that have had theirs have to be well, and to have said that one reboot was enough. */
+  /** Whether those that have had their turn are still waited for: they have to be well, and to have said that one reboot was enough. */
   #isUnsettled(): boolean {
     return this.rollout.nodes.some((going) => going.state === "done" && (this.#sickAfterTurn(going) !== null || (going.result?.rebooted === true && this.#around.sinceTurn.get(going.node) === "silent")));
   }

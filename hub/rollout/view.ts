@@ -7,7 +7,7 @@ import { Budget } from "../coordinator/budget.ts";
 import type { Denial, Lease, Now, Patience, Request, State } from "../coordinator/state.ts";
 import type { Campaigns } from "./campaigns.ts";
 import { forecast } from "./forecast.ts";
-import type { Going, Rollout, Watch } from "./state.ts";
+import type { Going, Rollout, Surroundings, Watch } from "./state.ts";
 import { untried } from "./step.ts";
 
 /** How the coordinator and the rollouts are shown. Pure: state in, the shapes of the API out. */
@@ -19,6 +19,7 @@ export interface Scene {
   readonly now: Now;
   readonly patience: Patience;
   readonly updates: ReadonlyMap<NodeName, UpdatesMessage>;
+  readonly sinceTurn: Surroundings["sinceTurn"];
   readonly counts: (rollout: Rollout) => RolloutView["requests"];
 }
 
@@ -146,8 +147,10 @@ export function rolloutDenials(going: Going, rollout: Rollout, scene: Scene, bud
   const at = rollout.nodes.find(({ state }) => state === "leased");
   if (at !== undefined) denials.push({ code: "order", text: `${at.node} is at it (${at.timeline.at(-1)?.phase ?? "draining"})`, sinceMs: at.startedAtMs, cure: "it goes on by itself when that one is back, well, and watched" });
   else {
+    const silent = rollout.nodes.find(({ node, state, result }) => state === "done" && result?.rebooted === true && scene.sinceTurn.get(node) === "silent");
     const before = rollout.nodes.slice(0, rollout.nodes.indexOf(going)).find(({ state }) => state === "waiting" || state === "asked");
     if (before !== undefined) denials.push({ code: "order", text: `${before.node} goes first`, sinceMs: null, cure: "the order stands under updates.order in cluster.yaml" });
+    else if (silent !== undefined) denials.push({ code: "order", text: `${silent.node} has rebooted, and has not said yet whether that was enough`, sinceMs: silent.endedAtMs, cure: "it goes on by itself, after two minutes at the latest" });
     else if (going.role !== "canary" && rollout.canaryDoneAtMs !== null && !rollout.canarySoaked) denials.push({ code: "canary", text: "the canary is being watched", sinceMs: rollout.canaryDoneAtMs, cure: `it goes on by itself after ${rollout.kind === "change" ? "rollout.soakMinutes" : "updates.canarySoakMinutes"}` });
   }
   if (going.why !== null) denials.push({ code: "called-off", text: `it was called off before: ${going.why}`, sinceMs: null, cure: "it is asked for again by itself" });
