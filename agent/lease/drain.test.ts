@@ -366,8 +366,8 @@ describe("gates", () => {
     node.failing.set("ok-to-stop", answer(16, "Error EBUSY: 3 PGs would become inactive"));
     node.exists.delete("idle.service");
     expect(await drain.gates(sectionsOf(section))).toEqual([
-      { text: expect.stringMatching(/idle.service, and there is no such unit/), holds: "itself", missing: [] },
-      { text: "the gate ceph says no: Error EBUSY: 3 PGs would become inactive", holds: "itself", missing: [] },
+      { kind: "drain", text: expect.stringMatching(/idle.service, and there is no such unit/), holds: "itself", missing: [] },
+      { kind: "drain", text: "the gate ceph says no: Error EBUSY: 3 PGs would become inactive", holds: "itself", missing: [] },
     ]);
   });
 

@@ -133,17 +133,18 @@ export class Drain {
   /** Why others, or this node, must not go now. */
   async gates(sections: ReadonlyMap<string, unknown>): Promise<readonly GateReason[]> {
     const reasons = await Promise.all(
-      this.#parts.kinds.map(async ({ name, gate }) => {
+      this.#parts.kinds.map(async ({ name, gate }): Promise<readonly GateReason[]> => {
         const want = sections.get(name);
         if (gate === undefined || want === undefined) return [];
         const facts = await gate.observe(want, this.#parts.probe).catch(asError);
-        return facts instanceof Error ? [{ text: `it is not known whether ${name} could stand losing this node: ${facts.message}`, holds: "all" as const }] : gate.reasons(want, facts);
+        const found = facts instanceof Error ? [{ text: `it is not known whether ${name} could stand losing this node: ${facts.message}`, holds: "all" as const }] : gate.reasons(want, facts);
+        return found.map((reason) => {
+          const { text, holds = "others", missing = [] } = typeof reason === "string" ? { text: reason } : reason;
+          return { kind: name, text: text.slice(0, GATE_MAX_CHARS), holds, missing: [...missing] };
+        });
       }),
     );
-    return reasons.flat().map((reason): GateReason => {
-      const { text, holds = "others", missing = [] } = typeof reason === "string" ? { text: reason } : reason;
-      return { text: text.slice(0, GATE_MAX_CHARS), holds, missing: [...missing] };
-    });
+    return reasons.flat();
   }
 
   /** One at a time; what the disk refuses is an answer. */

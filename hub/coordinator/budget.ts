@@ -1,11 +1,12 @@
 import { isoTime } from "../../shared/clock.ts";
 import type { LeaseId, NodeName } from "../../shared/ids.ts";
+import type { Work } from "../../shared/protocol/lease.ts";
 import type { Down } from "./down.ts";
 import { downOf, leasesByNode } from "./down.ts";
 import { gatedOf, gatesAgainst } from "./gates.ts";
 import type { Gated } from "./gates.ts";
 import { countingOf, unsettledWhy } from "./groups.ts";
-import type { Denial, Hold, Now, Patience, Request, State } from "./state.ts";
+import type { Denial, Hold, Now, Patience, State } from "./state.ts";
 import { EVERYWHERE } from "./state.ts";
 
 /**
@@ -26,6 +27,8 @@ interface Group {
 export interface Asked {
   readonly node: NodeName;
   readonly despiteChecks: boolean;
+  /** What it goes for, when that is known. */
+  readonly work?: Work;
   /** For the second question: the node has its slot already, and everybody else must have answered this ping. */
   readonly confirms?: { readonly lease: LeaseId; readonly ping: number };
 }
@@ -159,9 +162,9 @@ export class Budget {
   }
 
   /** Its own are asked before it drains; with what it served gone, they would be about something else. */
-  #gates({ node, despiteChecks, confirms }: Asked): readonly Denial[] {
+  #gates({ node, despiteChecks, work, confirms }: Asked): readonly Denial[] {
     if (despiteChecks) return [];
-    const against = gatesAgainst(this.#state, this.#gated, node).filter((each) => confirms === undefined || each.node !== node);
+    const against = gatesAgainst(this.#state, this.#gated, node, work?.do ?? null).filter((each) => confirms === undefined || each.node !== node);
     return against.map(({ text }) => denial("gate", text, "it goes on by itself when that is over; --despite-checks goes in spite of it"));
   }
 
@@ -200,7 +203,7 @@ export function isHeld(hold: Hold, now: Now): boolean {
 }
 
 /** Everything that stands in the way of one request, right now. */
-export function denialsFor(state: State, request: Pick<Request, "node" | "despiteChecks">, now: Now, patience: Patience): readonly Denial[] {
+export function denialsFor(state: State, request: Pick<Asked, "node" | "despiteChecks" | "work">, now: Now, patience: Patience): readonly Denial[] {
   return new Budget(state, now, patience).denials(request);
 }
 

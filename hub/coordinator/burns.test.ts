@@ -122,12 +122,12 @@ describe("burn 6: the next node waits until this one is really back", () => {
     cluster.says("n1", { gates: undefined });
     cluster.reaches("n1", "back");
     expect(cluster.lease("n1")?.phase).toBe("checking");
-    cluster.says("n1", { gates: [{ text: "the BGP session with n3 is not up", holds: "others", missing: ["n3"] }] });
+    cluster.says("n1", { gates: [{ kind: "frr", text: "the BGP session with n3 is not up", holds: "others", missing: ["n3"] }] });
     expect(cluster.lease("n1")?.phase).toBe("checking");
     // What would keep only itself from going is no sign of being ill.
-    cluster.says("n1", { gates: [{ text: "the budget default/web lets no pod go", holds: "itself", missing: [] }] });
+    cluster.says("n1", { gates: [{ kind: "frr", text: "the budget default/web lets no pod go", holds: "itself", missing: [] }] });
     expect(cluster.lease("n1")?.phase).toBe("soaking");
-    cluster.says("n1", { gates: [{ text: "the LXD member n3 is offline", holds: "others", missing: ["n3"] }] });
+    cluster.says("n1", { gates: [{ kind: "frr", text: "the LXD member n3 is offline", holds: "others", missing: ["n3"] }] });
     expect(cluster.lease("n1")?.phase).toBe("checking");
     // That one is away is known, and counted.
     cluster.vanishes("n3");
@@ -156,7 +156,7 @@ describe("burn 7: what blocks is named, with who could change it", () => {
   // Budgets of Kubernetes are read before the drain, in shared/kinds/kubernetes-drain.ts: what it says arrives here as a gate.
   test("by a gate of the node itself, which names the budget; a person's word goes in spite of it", () => {
     const cluster = new ClusterTwin(three);
-    cluster.says("n1", { gates: [{ text: "the budget default/web lets no pod go", holds: "itself", missing: [] }] });
+    cluster.says("n1", { gates: [{ kind: "frr", text: "the budget default/web lets no pod go", holds: "itself", missing: [] }] });
     cluster.ask("n1");
     expect(cluster.lease("n1")).toBeUndefined();
     expect(cluster.why("n1")).toMatchObject([{ code: "gate", text: "n1 must not go now: the budget default/web lets no pod go" }]);
@@ -164,7 +164,7 @@ describe("burn 7: what blocks is named, with who could change it", () => {
     cluster.says("n1", { gates: [] });
     expect(cluster.lease("n1")?.phase).toBe("draining");
     const other = new ClusterTwin(three);
-    other.says("n1", { gates: [{ text: "the budget default/web lets no pod go", holds: "itself", missing: [] }] });
+    other.says("n1", { gates: [{ kind: "frr", text: "the budget default/web lets no pod go", holds: "itself", missing: [] }] });
     other.ask("n1", { despiteChecks: true });
     expect(other.lease("n1")?.phase).toBe("draining");
   });

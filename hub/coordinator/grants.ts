@@ -1,4 +1,3 @@
-import type { NodeName } from "../../shared/ids.ts";
 import type { Asked } from "./budget.ts";
 import { Budget } from "./budget.ts";
 import type { Draft } from "./draft.ts";
@@ -54,7 +53,7 @@ function decide(draft: Draft, budget: Budget, lease: Lease): void {
   const view = draft.volatile.views.get(lease.node);
   const record = view?.word.lease;
   const heard = view?.online === true && record?.lease === lease.id && record.phase === "drained" && (view.word.answers?.ping ?? -1) >= clock.confirmPing;
-  const asked: Asked = { node: lease.node, despiteChecks: lease.despiteChecks, confirms: { lease: lease.id, ping: clock.confirmPing } };
+  const asked: Asked = { node: lease.node, despiteChecks: lease.despiteChecks, work: lease.work, confirms: { lease: lease.id, ping: clock.confirmPing } };
   if (heard && view.word.bootId === lease.bootId && budget.allows(asked)) {
     const next = draft.enter(lease, "confirmed", { challenge: view.word.challenge });
     sendConfirm(draft, next);
@@ -74,7 +73,7 @@ function soak(draft: Draft): void {
     if (lease.holder === "agent") {
       const away = unreachableWhy(draft.volatile, lease.node, draft.now, draft.patience);
       const word = draft.volatile.views.get(lease.node)?.word;
-      const why = away ?? (word === undefined ? `${lease.node} has not spoken yet` : notBackWhy(draft.state, word));
+      const why = away ?? (word === undefined ? `${lease.node} has not spoken yet` : notBackWhy(draft.state, lease, word));
       if (why !== null) {
         draft.enter(lease, "checking", { why });
         continue;
@@ -128,13 +127,13 @@ function lateWhy(draft: Draft, lease: Lease, sinceMs: number): string | null {
     case "aborting":
       return `${node} has not put back what it drained after ${minutes} min (${lease.progress}): look at it`;
     default:
-      return `${node} is back but not well after ${minutes} min: ${notWell(draft, node) ?? lease.why ?? "it does not say why"}`;
+      return `${node} is back but not well after ${minutes} min: ${notWell(draft, lease) ?? lease.why ?? "it does not say why"}`;
   }
 }
 
-function notWell(draft: Draft, node: NodeName): string | null {
-  const word = draft.volatile.views.get(node)?.word;
-  return word === undefined ? null : notBackWhy(draft.state, word);
+function notWell(draft: Draft, lease: Lease): string | null {
+  const word = draft.volatile.views.get(lease.node)?.word;
+  return word === undefined ? null : notBackWhy(draft.state, lease, word);
 }
 
 /** For somebody without our agent: an answer at once, and no queue. Asking again while holding is fine. */

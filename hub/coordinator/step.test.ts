@@ -95,11 +95,11 @@ test("a word that was held up for long does not make a dead node live", () => {
 });
 
 describe("gates", () => {
-  const misses = (...nodes: string[]) => ({ gates: [{ text: `${nodes.join(" and ")} not to be seen`, holds: "others" as const, missing: nodes }] });
+  const misses = (...nodes: string[]) => ({ gates: [{ kind: "frr", text: `${nodes.join(" and ")} not to be seen`, holds: "others" as const, missing: nodes }] });
 
   test("what one node says holds the others, and not itself: its own going may be the cure", () => {
     const cluster = new ClusterTwin(["n1", "n2", "n3", "n4", "n5"]);
-    cluster.says("n2", { gates: [{ text: "the address is on two nodes", holds: "others", missing: [] }] });
+    cluster.says("n2", { gates: [{ kind: "frr", text: "the address is on two nodes", holds: "others", missing: [] }] });
     cluster.ask("n1");
     expect(cluster.lease("n1")).toBeUndefined();
     expect(cluster.why("n1")).toMatchObject([{ code: "gate", text: "n2 says that no other may go now: the address is on two nodes" }]);
@@ -137,7 +137,7 @@ describe("gates", () => {
     const cluster = new ClusterTwin(["n1", "n2", "n3"]);
     cluster.ask("n1");
     cluster.reaches("n1", "draining");
-    cluster.says("n2", { gates: [{ text: "etcd has no leader", holds: "others", missing: [] }] });
+    cluster.says("n2", { gates: [{ kind: "frr", text: "etcd has no leader", holds: "others", missing: [] }] });
     cluster.reaches("n1", "drained");
     expect(cluster.lease("n1")?.phase).toBe("drained");
     cluster.waits(60_000);

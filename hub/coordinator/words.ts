@@ -105,7 +105,7 @@ function forgotten(draft: Draft, lease: Lease, word: LeaseMessage): void {
 
 /** The order of before can not be acted upon any more: the node has another challenge. So the question is open again. */
 function offerAgain(draft: Draft, lease: Lease, word: LeaseMessage): void {
-  const denials = new Budget(draft.state, draft.now, draft.patience).denials({ node: lease.node, despiteChecks: lease.despiteChecks, confirms: { lease: lease.id, ping: -1 } });
+  const denials = new Budget(draft.state, draft.now, draft.patience).denials({ node: lease.node, despiteChecks: lease.despiteChecks, work: lease.work, confirms: { lease: lease.id, ping: -1 } });
   if (denials.length > 0) {
     const { id, node, work, drain, soakMs, expectedMs, by, rollout, despiteChecks, requestedAtMs } = lease;
     draft.dropLease(lease);
@@ -261,7 +261,7 @@ function followBack(draft: Draft, lease: Lease, word: LeaseMessage, record: Node
     stick(draft, lease, `${lease.node} says that it is back, but it has not rebooted: look at it, and clear the lease`);
     return;
   }
-  const unwell = notBackWhy(draft.state, word);
+  const unwell = notBackWhy(draft.state, lease, word);
   if (lease.phase === "soaking") {
     if (unwell !== null) draft.enter(lease, "checking", { why: unwell });
   } else if (unwell === null) draft.enter(lease, "soaking", { challenge: null });

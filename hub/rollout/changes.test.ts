@@ -54,6 +54,29 @@ describe("what nodes hold back of a commit", () => {
     expect(twin.states).toBe("n1 leased, n2 waiting, n3 waiting");
   });
 
+  test("a subsystem that is half one thing and half the other keeps nobody from becoming the other; in the end it has to be whole", () => {
+    const twin = new RolloutTwin(three);
+    const gates = [{ kind: "frr", text: "no OSPF neighbour on eth1 is up", holds: "others" as const, missing: [] }];
+    for (const node of three) twin.says(node, { gates });
+    for (const node of three) twin.stands(node, ["frr//etc/frr/daemons"]);
+    twin.waits(5_000);
+    // An update would have to wait for it.
+    expect(twin.why("n2").map(({ code }) => code)).toContain("gate");
+    for (const node of ["n1", "n2"]) {
+      expect(twin.going(node).state).toBe("leased");
+      twin.applies(node);
+      twin.waits(120_000);
+    }
+    expect(twin.states).toBe("n1 done, n2 done, n3 leased");
+    twin.reaches("n3", "drained");
+    twin.reaches("n3", "working");
+    twin.stands("n3");
+    twin.reaches("n3", "back", { result: { ok: true, rebooted: false, failure: null, update: null } });
+    expect(twin.lease("n3")?.phase).toBe("checking");
+    for (const node of three) twin.says(node, { gates: [] });
+    expect(twin.lease("n3")?.phase).toBe("soaking");
+  });
+
   test("a node that no longer holds anything back while it waits for its slot is passed over", () => {
     const twin = new RolloutTwin(three);
     twin.step({ kind: "hold", what: "*", hold: { by: "ada", why: "visitors", sinceMs: 0, untilMs: null } });

@@ -67,7 +67,7 @@ function troubleOf(canary: NodeName, commit: CommitId, state: State, campaigns: 
   if (standing.outcome === "failed" || standing.outcome === "stopped") return bad(`the canary ${canary} does not come to it: ${standing.failure ?? "it does not say why"}`);
   if (standing.outcome === "interrupted") return waiting(`the canary ${canary} was interrupted`);
   if (standing.heldBack.length > 0) return waiting(`the canary ${canary} holds back ${standing.heldBack[0]} of it until it has its turn`);
-  const unwell = unwellWhy(state, word);
+  const unwell = unwellWhy(state, word, "converge");
   return unwell === null ? null : bad(`the canary ${canary} is not well with it: ${unwell}`);
 }
 

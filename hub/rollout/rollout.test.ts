@@ -151,7 +151,7 @@ describe("the first sign of trouble halts it", () => {
     twin.start();
     twin.goes("n1");
     expect(twin.states).toBe("n1 done, n2 leased, n3 waiting");
-    twin.says("n1", { gates: [{ text: "the BGP session with n2 is not up", holds: "others", missing: ["n2"] }] });
+    twin.says("n1", { gates: [{ kind: "frr", text: "the BGP session with n2 is not up", holds: "others", missing: ["n2"] }] });
     twin.waits(60_000);
     expect(twin.rollout.phase).toBe("running");
     twin.goes("n2");
@@ -167,7 +167,7 @@ describe("the first sign of trouble halts it", () => {
     const twin = new RolloutTwin(three, { canarySoakMinutes: 0 });
     twin.start();
     twin.goes("n1");
-    twin.says("n1", { gates: [{ text: "the BGP session with n2 is not up", holds: "others", missing: ["n2"] }] });
+    twin.says("n1", { gates: [{ kind: "frr", text: "the BGP session with n2 is not up", holds: "others", missing: ["n2"] }] });
     twin.goes("n2");
     twin.waits(35_000);
     expect(twin.rollout).toMatchObject({ phase: "halted", halt: { why: "n1 is not well any more after its turn: the BGP session with n2 is not up" } });

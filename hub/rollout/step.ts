@@ -128,7 +128,7 @@ class Turn {
   #sickAfterTurn({ node }: Going): string | null {
     const { coordinator } = this.#around;
     const word = coordinator.volatile.views.get(node)?.word;
-    const why = word === undefined || word.lease !== null ? null : unwellWhy(coordinator, word);
+    const why = word === undefined || word.lease !== null ? null : unwellWhy(coordinator, word, this.rollout.kind === "change" ? "converge" : this.rollout.kind);
     return why === null ? null : `${node} is not well any more after its turn: ${why}`;
   }
 

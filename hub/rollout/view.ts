@@ -154,7 +154,7 @@ export function rolloutDenials(going: Going, rollout: Rollout, scene: Scene, bud
     else if (going.role !== "canary" && rollout.canaryDoneAtMs !== null && !rollout.canarySoaked) denials.push({ code: "canary", text: "the canary is being watched", sinceMs: rollout.canaryDoneAtMs, cure: `it goes on by itself after ${rollout.kind === "change" ? "rollout.soakMinutes" : "updates.canarySoakMinutes"}` });
   }
   if (going.why !== null) denials.push({ code: "called-off", text: `it was called off before: ${going.why}`, sinceMs: null, cure: "it is asked for again by itself" });
-  return [...denials, ...budget.denials({ node: going.node, despiteChecks: false }).filter(({ code }) => code !== "leased" || at === undefined)];
+  return [...denials, ...budget.denials({ node: going.node, despiteChecks: false, ...(rollout.kind === "change" && { work: { do: "converge" } }) }).filter(({ code }) => code !== "leased" || at === undefined)];
 }
 
 function leftAlone(going: Going, rollout: Rollout, scene: Scene): readonly Denial[] {

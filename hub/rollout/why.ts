@@ -25,7 +25,7 @@ export function whyOf(node: NodeName, scene: Scene, policy: Policy, behind: Omit
   const change = lease === undefined ? waitingWhy(policy, state, campaigns, node, now) : null;
   const first = [change, behind].flatMap((each): Denial[] => (each === null ? [] : [{ ...each, sinceMs: null }]));
   const isNext = going?.state === "waiting" || going?.state === "asked";
-  const denials = rollout !== null && going !== undefined && isNext ? rolloutDenials(going, rollout, scene, budget) : [...first, ...budget.denials({ node, despiteChecks: request?.despiteChecks ?? false }).filter(({ code }) => lease === undefined || code !== "leased")];
+  const denials = rollout !== null && going !== undefined && isNext ? rolloutDenials(going, rollout, scene, budget) : [...first, ...budget.denials({ node, despiteChecks: request?.despiteChecks ?? false, ...(request !== undefined && { work: request.work }) }).filter(({ code }) => lease === undefined || code !== "leased")];
   const asked = request !== undefined || isNext;
   return {
     node,

@@ -93,6 +93,8 @@ export type CommitStanding = z.output<typeof CommitStanding>;
 
 /** What a node has against the going of a node: of another one, or of itself. */
 export const GateReason = z.object({
+  /** The section that it is about. */
+  kind: z.string().max(63),
   text: z.string().max(500),
   holds: z.enum(["others", "itself", "all"]),
   /** Only for want of these: no reason while all of them are away. Empty when it is one by itself. */

@@ -229,7 +229,7 @@ class Simulation {
   #gatesOf(node: string): readonly GateReason[] {
     const holds = this.#gated.get(node);
     const missed = this.#scenario.mesh && this.#nodes.includes(node) ? this.#nodes.filter((other) => other !== node && this.#machines.get(other)?.serves === false) : [];
-    return [...(holds === undefined ? [] : [{ text: "a gate says no", holds, missing: [] }]), ...missed.map((other): GateReason => ({ text: `the session with ${other} is not up`, holds: "others", missing: [other] }))];
+    return [...(holds === undefined ? [] : [{ kind: "disks", text: "a gate says no", holds, missing: [] }]), ...missed.map((other): GateReason => ({ kind: "frr", text: `the session with ${other} is not up`, holds: "others", missing: [other] }))];
   }
 
   #ungate(node: string): void {
