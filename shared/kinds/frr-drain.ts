@@ -10,12 +10,14 @@ const VTYSH_TIMEOUT_MS = 20_000;
 const MORE_MS = 10_000;
 
 export interface DrainFacts {
-  /** What vtysh says to nothing at all: 0 when FRR runs. */
-  readonly isUp: boolean;
+  /** Daemons that answer; empty when FRR does not run. */
+  readonly daemons: ReadonlySet<string>;
 }
 
+/** What is wanted may not run yet: a daemon that comes with the change for whose sake the router is drained has nothing to hand over. */
 export async function observeDrain(_want: FrrWant, probe: Probe): Promise<DrainFacts> {
-  return { isUp: (await vtysh(probe, "show version")).code === 0 };
+  const { code, stdout } = await vtysh(probe, "show daemons");
+  return { daemons: new Set(code === 0 ? stdout.trim().split(/\s+/) : []) };
 }
 
 function vtysh(probe: Probe, command: string): Promise<Output> {
@@ -28,20 +30,21 @@ function vtysh(probe: Probe, command: string): Promise<Output> {
  */
 export function drainSteps(want: FrrWant, facts: DrainFacts): readonly DrainStep[] {
   const { order, waitSeconds } = want.drain;
+  const already = (daemon: string): true | null => (facts.daemons.has(daemon) ? null : true);
   const configure = (doing: string, ...lines: string[]): Act => ({ doing, argv: ["vtysh", "-c", "configure terminal", ...lines.flatMap((line) => ["-c", line])], timeoutMs: VTYSH_TIMEOUT_MS });
   const steps: DrainStep[] = [];
   if (want.bgp !== undefined && Object.keys(want.bgp.neighbors).length > 0) {
     const router = `router bgp ${want.bgp.asn}`;
     steps.push(
-      { name: "bgp/last-choice", order, already: facts.isUp ? null : true, drain: configure("telling BGP neighbours to prefer others", router, "bgp graceful-shutdown"), undo: configure("telling BGP neighbours to prefer this router as before", router, "no bgp graceful-shutdown") },
-      { name: "bgp/sessions", order: order + 2, already: facts.isUp ? null : true, drain: configure("ending BGP sessions", router, "bgp shutdown message drained"), undo: configure("beginning BGP sessions", router, "no bgp shutdown") },
+      { name: "bgp/last-choice", order, already: already("bgpd"), drain: configure("telling BGP neighbours to prefer others", router, "bgp graceful-shutdown"), undo: configure("telling BGP neighbours to prefer this router as before", router, "no bgp graceful-shutdown") },
+      { name: "bgp/sessions", order: order + 2, already: already("bgpd"), drain: configure("ending BGP sessions", router, "bgp shutdown message drained"), undo: configure("beginning BGP sessions", router, "no bgp shutdown") },
     );
   }
   if (want.ospf !== undefined) {
-    steps.push({ name: "ospf/last-choice", order, already: facts.isUp ? null : true, drain: configure("telling OSPF neighbours to prefer others", "router ospf", "max-metric router-lsa administrative"), undo: configure("telling OSPF neighbours to prefer this router as before", "router ospf", "no max-metric router-lsa administrative") });
+    steps.push({ name: "ospf/last-choice", order, already: already("ospfd"), drain: configure("telling OSPF neighbours to prefer others", "router ospf", "max-metric router-lsa administrative"), undo: configure("telling OSPF neighbours to prefer this router as before", "router ospf", "no max-metric router-lsa administrative") });
   }
   if (steps.length > 0 && waitSeconds > 0) {
-    steps.push({ name: "wait", order: order + 1, already: facts.isUp ? null : true, drain: { doing: `waiting ${waitSeconds} s until neighbours have moved`, argv: ["sleep", String(waitSeconds)], timeoutMs: waitSeconds * 1_000 + MORE_MS }, undo: null });
+    steps.push({ name: "wait", order: order + 1, already: already("zebra"), drain: { doing: `waiting ${waitSeconds} s until neighbours have moved`, argv: ["sleep", String(waitSeconds)], timeoutMs: waitSeconds * 1_000 + MORE_MS }, undo: null });
   }
   return steps;
 }

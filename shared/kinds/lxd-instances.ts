@@ -86,6 +86,8 @@ function planInstance(key: string, want: LxdWant, facts: LxdFacts, product: Prod
     const made: Step = { ...common("is not there", "none"), do: "run", argv: [product.client, "init", from, name, ...flags, ...inProject(project)], input: `${JSON.stringify(body)}\n`, timeoutMs: CREATE_TIMEOUT_MS };
     return wanted.running ? [made, start("was just made")] : [made];
   }
+  // The member that has it does not answer: the others know no more of it than its name, and the gate says that.
+  if (have.type === "") return [];
   if (have.type !== wanted.type) return [{ ...common(`it is a ${have.type}`), do: "fail", message: `${name} is a ${have.type}, and a ${wanted.type} is wanted: one cannot become the other. Give the new one another name` }];
   const edit = editStep(wanted, have, product, project, common);
   const host = facts.members.find(({ server_name }) => server_name === have.location);

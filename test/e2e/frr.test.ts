@@ -2,6 +2,7 @@ import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { bundleAgent, root } from "../../image/bundle.ts";
+import { CoordinationSummary } from "../../shared/protocol/rollout.ts";
 import { Cupboard } from "../lab/cupboard.ts";
 import { Lab } from "../lab/lab.ts";
 import { until } from "./real-cupboard.ts";
@@ -26,10 +27,12 @@ interface Change {
   readonly raw?: readonly string[];
   readonly toN2?: object;
   readonly more?: object;
+  /** On both: with it comes a daemon that does not run yet. */
+  readonly ospf?: object;
 }
 
 /** n1 with an uplink to BIRD and a session to n2 by its name; n2 with a session back. */
-function sections({ uplinkAsn = 65100, community = "65001:100", raw, toN2 = {}, more = {} }: Change = {}): Readonly<Record<string, object>> {
+function sections({ uplinkAsn = 65100, community = "65001:100", raw, toN2 = {}, more = {}, ospf }: Change = {}): Readonly<Record<string, object>> {
   const common = { requirePolicy: false, importCheck: false };
   const n1 = {
     bgp: {
@@ -46,9 +49,10 @@ function sections({ uplinkAsn = 65100, community = "65001:100", raw, toN2 = {}, 
     routeMaps: { OUT: [{ match: { prefixList: "OURS" }, set: { addCommunities: [community] } }] },
     drain: { waitSeconds: 3 },
     ...(raw && { raw: { lines: raw } }),
+    ...(ospf && { ospf }),
     ...more,
   };
-  const n2 = { bgp: { asn: 65002, ...common, neighbors: { n1: { ...fast, password: "between-us", bfd: true } }, ipv4: { networks: ["192.0.2.0/24"] } }, static: { "192.0.2.0/24": { blackhole: true } } };
+  const n2 = { bgp: { asn: 65002, ...common, neighbors: { n1: { ...fast, password: "between-us", bfd: true } }, ipv4: { networks: ["192.0.2.0/24"] } }, static: { "192.0.2.0/24": { blackhole: true } }, ...(ospf && { ospf }) };
   return { n1, n2 };
 }
 
@@ -84,7 +88,7 @@ beforeAll(async () => {
   await sh("n3", "systemctl restart bird");
   await cupboard.start();
   await cupboard.pushExample();
-  const cluster = `name: cupboard\nguard: {confirmSeconds: ${LIMIT_SECONDS}}\nupdates: {canarySoakMinutes: 0.05, soakMinutes: 0.05}\n${(await cupboard.git("show", "HEAD:cluster.yaml")).replace(/^name: .*\n/, "")}`;
+  const cluster = `name: cupboard\nguard: {confirmSeconds: ${LIMIT_SECONDS}}\nupdates: {canarySoakMinutes: 0.05, soakMinutes: 0.05}\nrollout: {soakMinutes: 0.05, changeSoakMinutes: 0.05}\n${(await cupboard.git("show", "HEAD:cluster.yaml")).replace(/^name: .*\n/, "")}`;
   await cupboard.push({ "cluster.yaml": cluster });
   for (const node of NODES) await cupboard.enrol(node);
   await become();
@@ -179,6 +183,20 @@ test("an uplink with the wrong AS comes back by itself", async () => {
   expect(await sh("n1", `cat ${CONF}`)).toBe(before);
   await bothUp();
   await become({ community: "65001:200" });
+});
+
+test("a new daemon restarts FRR on one router after the other; that it is half done keeps nobody from the other half", async () => {
+  const pids = () => Promise.all(["n1", "n2"].map((node) => sh(node, "systemctl show -p MainPID --value frr")));
+  const before = await pids();
+  const ospf = { interfaces: { host0: { area: "0.0.0.0", network: "point-to-point", helloSeconds: 1, deadSeconds: 3 } } };
+  await push({ community: "65001:200", ospf });
+  await cupboard.waitConverged(undefined, 150_000);
+  const { rollout } = await until("the rollout to be over", async () => CoordinationSummary.parse(await cupboard.api("/coordination")), (seen) => seen.rollout?.phase !== "running", 60_000);
+  expect(rollout).toMatchObject({ kind: "change", phase: "done", halt: null });
+  expect(rollout?.nodes.map(({ node, state }) => `${node} ${state}`)).toEqual(["n1 done", "n2 done", "n3 skipped"]);
+  expect((await pids()).filter((pid) => before.includes(pid))).toEqual([]);
+  await until("OSPF to be up", () => sh("n1", "vtysh -c 'show ip ospf neighbor json'"), (text) => text.includes("Full"));
+  await bothUp();
 });
 
 test("what cannot come up is refused at the push: no key, a key on one side, a wrong AS, a name that is nobody", async () => {
