@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { renderConf } from "./frr-conf.ts";
+import { drainSteps } from "./frr-drain.ts";
 import { compare, sayDifference } from "./frr-running.ts";
 import { frrSchema } from "./frr-section.ts";
 import { frr } from "./frr.ts";
@@ -58,4 +59,12 @@ describe("the running configuration against the file", () => {
     expect(sayDifference(difference)).toContain("password (secret)");
     expect(sayDifference(difference)).not.toContain("hunter2");
   });
+});
+
+test("a drain hands over what runs, and not what comes with the change for whose sake the node is drained", () => {
+  const want = frrSchema.parse({ bgp: { asn: 65001, neighbors: { up: { address: "10.0.0.9", asn: 65100 } } }, ospf: { interfaces: { eth0: { area: "0.0.0.0" } } } });
+  const done = (...daemons: string[]) => drainSteps(want, { daemons: new Set(daemons) }).flatMap(({ name, already }) => (already === true ? [name] : []));
+  expect(done("zebra", "bgpd", "ospfd")).toEqual([]);
+  expect(done("zebra", "bgpd")).toEqual(["ospf/last-choice"]);
+  expect(done()).toEqual(["bgp/last-choice", "bgp/sessions", "ospf/last-choice", "wait"]);
 });
